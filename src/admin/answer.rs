@@ -1,0 +1,54 @@
+//! How the control plane answers what went wrong.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::buffer;
+use crate::problem::{Code, Problem};
+use crate::store::Unavailable;
+
+/// A problem on its way to the caller.
+pub struct Failure(Box<Problem>);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(error: Unavailable) -> Self {
+        // Addresses of a backend are for the operator's log, not for an answer.
+        tracing::warn!(%error, "the control plane can't reach the store");
+        let detail = "the store can't be reached; nothing has changed, and the same call helps once it is back";
+        Problem::new(Code::StoreUnavailable, detail).into()
+    }
+}
+
+impl From<buffer::Unavailable> for Failure {
+    fn from(error: buffer::Unavailable) -> Self {
+        tracing::warn!(%error, "the control plane can't reach the buffer");
+        let detail = "the buffer can't be reached; nothing has changed, and the same call helps once it is back";
+        Problem::new(Code::BufferUnavailable, detail).into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let problem = self.0;
+        let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, problem.to_json()).into_response();
+        for (name, value) in problem.headers() {
+            response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+pub async fn no_such_route() -> Failure {
+    Problem::new(Code::NoSuchRoute, "the control plane has no such call").into()
+}
+
+pub async fn method_not_allowed() -> Failure {
+    Problem::new(Code::MethodNotAllowed, "the header Allow lists the methods of this path").into()
+}

@@ -1,0 +1,123 @@
+//! Is this process ready, and how full is its buffer? Asked by probes and scrapes, answered from a short memory, so
+//! that nobody who asks often costs the backends more than one round trip a second.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::buffer::{Appender, Taker};
+use crate::consumer::Breaker;
+use crate::store::{Reader, Writer};
+use crate::telemetry::Metrics;
+
+/// A report of readiness is at most this old.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(1);
+/// The depth of the buffer is asked for at most this often: SQS bills each question.
+const DEPTH_AGE_MIN: Duration = Duration::from_secs(5);
+/// A place that doesn't answer for this long is not ready. Below the 5 seconds that probes commonly wait.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the roles of this process need to work. A half is absent where no role needs it.
+pub struct Needs {
+    /// For `set`.
+    pub appender: Option<Appender>,
+    /// For `get`.
+    pub reader: Option<Reader>,
+    /// For `consume`.
+    pub consumer: Option<(Writer, Breaker)>,
+    /// For `consume`, and to see how full the buffer is.
+    pub taker: Option<Taker>,
+}
+
+pub struct Health {
+    needs: Needs,
+    metrics: Metrics,
+    /// Cancelled when the process begins to stop: it is not ready from then on.
+    stopping: CancellationToken,
+    not_ready: Mutex<Option<(Instant, Vec<String>)>>,
+    depth_asked: Mutex<Option<Instant>>,
+}
+
+impl Health {
+    pub fn new(needs: Needs, metrics: Metrics, stopping: CancellationToken) -> Self {
+        Self { needs, metrics, stopping, not_ready: Mutex::default(), depth_asked: Mutex::default() }
+    }
+
+    /// Why some role of this process can't do its work now; empty where all can.
+    pub async fn not_ready(&self) -> Vec<String> {
+        if self.stopping.is_cancelled() {
+            return vec!["this process is stopping".to_owned()];
+        }
+        let mut kept = self.not_ready.lock().await;
+        if let Some((at, reasons)) = &*kept
+            && at.elapsed() < REPORT_AGE_MAX
+        {
+            return reasons.clone();
+        }
+        let (set, get, consume) = tokio::join!(self.set(), self.get(), self.consume());
+        let reasons: Vec<String> = [set, get, consume].into_iter().flatten().collect();
+        *kept = Some((Instant::now(), reasons.clone()));
+        reasons
+    }
+
+    async fn set(&self) -> Option<String> {
+        let appender = self.needs.appender.as_ref()?;
+        judge("set", appender.check()).await
+    }
+
+    async fn get(&self) -> Option<String> {
+        let reader = self.needs.reader.as_ref()?;
+        judge("get", reader.check()).await
+    }
+
+    async fn consume(&self) -> Option<String> {
+        let (writer, breaker) = self.needs.consumer.as_ref()?;
+        if let Some(reason) = breaker.pause_reason() {
+            return Some(format!("consume: paused: {reason}"));
+        }
+        let (store, buffer) = tokio::join!(judge("consume", writer.check()), self.buffer_to_take_from());
+        store.or(buffer)
+    }
+
+    /// It is asked how full it is, which costs a queue no more than any other question.
+    async fn buffer_to_take_from(&self) -> Option<String> {
+        let taker = self.needs.taker.as_ref()?;
+        judge("consume", taker.depth()).await
+    }
+
+    /// The metrics page, with a depth of the buffer that is a few seconds old at most, unless the buffer is down.
+    pub async fn metrics(&self) -> String {
+        self.sample_depth().await;
+        self.metrics.text()
+    }
+
+    async fn sample_depth(&self) {
+        let Some(taker) = &self.needs.taker else { return };
+        let mut asked = self.depth_asked.lock().await;
+        if asked.is_some_and(|at| at.elapsed() < DEPTH_AGE_MIN) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        match timeout(CHECK_TIMEOUT, taker.depth()).await {
+            Ok(Ok(depth)) => {
+                self.metrics.buffer_depth(depth.visible, depth.in_flight, depth.dead, depth.oldest_age);
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "the depth of the buffer is not known"),
+            Err(_) => tracing::debug!("the depth of the buffer is not known: no answer in time"),
+        }
+    }
+}
+
+async fn judge<T, E: std::fmt::Display>(
+    role: &'static str,
+    check: impl Future<Output = Result<T, E>>,
+) -> Option<String> {
+    let reason = match timeout(CHECK_TIMEOUT, check).await {
+        Ok(Ok(_)) => return None,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} seconds", CHECK_TIMEOUT.as_secs()),
+    };
+    Some(format!("{role}: {reason}"))
+}

@@ -1,0 +1,102 @@
+//! Opens the places that the roles of this process need, and no others: what is not opened is not locked either.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{BufferOptions, Config, Role, StoreOptions};
+use crate::envelope::Clock;
+use crate::{buffer, store};
+
+use super::StartError;
+
+/// The places of one process, as halves. A half is absent where no role needs its place.
+pub struct Places {
+    pub buffer: Option<(buffer::Appender, buffer::Taker)>,
+    pub store: Option<(store::Writer, store::Reader, store::RuleBook)>,
+}
+
+impl Places {
+    pub async fn open(config: &Config, clock: &Clock) -> Result<Self, StartError> {
+        let roles = &config.roles;
+        let buffer = match roles.has(Role::Set) || roles.has(Role::Consume) || looks_after_a_queue(config) {
+            true => Some(open_buffer(&config.buffer).await?),
+            false => None,
+        };
+        let store = match roles.has(Role::Consume) || roles.has(Role::Get) || roles.has(Role::Admin) {
+            true => Some(open_store(&config.store, clock).await?),
+            false => None,
+        };
+        Ok(Self { buffer, store })
+    }
+}
+
+/// The control plane's dead letters are those of a queue that others use, too. An embedded buffer is in the process
+/// that uses it: one opened for the control plane alone would only pretend to have none.
+fn looks_after_a_queue(config: &Config) -> bool {
+    match &config.buffer {
+        #[cfg(feature = "embedded")]
+        BufferOptions::Embedded(_) => false,
+        #[cfg(feature = "sqs")]
+        BufferOptions::Sqs(_) => config.roles.has(Role::Admin),
+    }
+}
+
+async fn open_buffer(options: &BufferOptions) -> Result<(buffer::Appender, buffer::Taker), StartError> {
+    match options.clone() {
+        #[cfg(feature = "embedded")]
+        BufferOptions::Embedded(options) => {
+            let (appender, taker) = on_disk(options.path.clone(), move || buffer::embedded::open(options)).await?;
+            Ok((buffer::Appender::Embedded(appender), buffer::Taker::Embedded(taker)))
+        }
+        #[cfg(feature = "sqs")]
+        BufferOptions::Sqs(options) => {
+            let opened = buffer::sqs::open(options).await;
+            let (appender, taker) = opened.map_err(|error| StartError::Buffer(error.to_string()))?;
+            Ok((buffer::Appender::Sqs(appender), buffer::Taker::Sqs(taker)))
+        }
+    }
+}
+
+async fn open_store(
+    options: &StoreOptions,
+    clock: &Clock,
+) -> Result<(store::Writer, store::Reader, store::RuleBook), StartError> {
+    match options.clone() {
+        #[cfg(feature = "embedded")]
+        StoreOptions::Embedded(options) => {
+            let clock = clock.clone();
+            let opening = on_disk(options.path.clone(), move || store::embedded::open(options, clock));
+            let (writer, reader, book) = opening.await?;
+            let (writer, reader) = (store::Writer::Embedded(writer), store::Reader::Embedded(reader));
+            Ok((writer, reader, store::RuleBook::Embedded(book)))
+        }
+        StoreOptions::Redis(options) => {
+            let opened = store::redis::open(&options);
+            let (writer, reader, book) = opened.map_err(|error| StartError::Store(error.to_string()))?;
+            Ok((store::Writer::Redis(writer), store::Reader::Redis(reader), store::RuleBook::Redis(book)))
+        }
+    }
+}
+
+/// Opening a file that was not closed well walks all of it: not on a thread that serves others.
+#[cfg(feature = "embedded")]
+async fn on_disk<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    path: PathBuf,
+    open: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, StartError> {
+    let opening = tokio::task::spawn_blocking(move || {
+        make_folder_of(&path)?;
+        open().map_err(|error| StartError::Data(error.to_string()))
+    });
+    opening.await.unwrap_or_else(|panic| Err(StartError::Data(format!("opening it failed: {panic}"))))
+}
+
+#[cfg(feature = "embedded")]
+fn make_folder_of(path: &Path) -> Result<(), StartError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let folder = folder.display();
+        StartError::Data(format!(
+            "{folder}: the data folder can't be made ({error}); allow it, or choose another one with --data-dir"
+        ))
+    })
+}

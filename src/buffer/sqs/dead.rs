@@ -1,0 +1,80 @@
+//! Burying: a dead letter is a message in a queue of its own, whose reason and detail travel as message attributes.
+
+use std::time::Duration;
+
+use super::entry::{Attributes, DETAIL, MESSAGE_ID, REASON, legal_detail};
+use super::outgoing::{self, Outgoing};
+use super::taker::Taker;
+use super::{DEAD_LETTER_KEY, QUEUE_KEY};
+use crate::buffer::{Delivery, Receipt, Unavailable};
+use crate::envelope::Poison;
+
+/// Tries to remove a message whose dead letter is sent, and the pause between them. Only the removal is repeated, since
+/// each sending would leave one more copy.
+const REMOVES_MAX: u32 = 3;
+const REMOVE_PAUSE: Duration = Duration::from_millis(300);
+
+type Results = Vec<Result<(), Unavailable>>;
+
+/// A message as it will lie among the dead letters.
+fn letter((delivery, poison): &(Delivery, Poison)) -> Outgoing<'_> {
+    // SQS bodies are text; what is none could not have been taken from it.
+    let body = std::str::from_utf8(&delivery.body).unwrap_or_default();
+    let attributes = Attributes::default()
+        .with(REASON, poison.code.as_str())
+        .with(DETAIL, legal_detail(&poison.detail))
+        .with(MESSAGE_ID, delivery.message_id.0.as_str())
+        .with_traceparent(delivery.traceparent.as_deref());
+    Outgoing::with(body, attributes, None).unwrap_or_else(|| {
+        tracing::warn!(
+            message_id = delivery.message_id.0,
+            reason = poison.code.as_str(),
+            detail = poison.detail,
+            "a dead letter is too large to carry its reason"
+        );
+        Outgoing::bare(body)
+    })
+}
+
+impl Taker {
+    pub async fn bury(&self, messages: &[(Delivery, Poison)]) -> Results {
+        let mut results = Vec::with_capacity(messages.len());
+        for batch in outgoing::batches(messages.iter().map(letter).collect()) {
+            let buried = &messages[results.len()..results.len() + batch.len()];
+            results.extend(self.bury_batch(buried, batch).await);
+        }
+        results
+    }
+
+    /// Sends first, and deletes only what was sent: a crash in between leaves a second copy rather than none.
+    async fn bury_batch(&self, messages: &[(Delivery, Poison)], letters: Vec<Outgoing<'_>>) -> Results {
+        let queue = (DEAD_LETTER_KEY, self.options.dead_letter_url.as_str());
+        let sent = outgoing::send(&self.clients.calls, queue, letters).await;
+        let buried: Vec<Receipt> = messages
+            .iter()
+            .zip(&sent)
+            .filter(|(_, sent)| sent.is_ok())
+            .map(|((delivery, _), _)| delivery.receipt.clone())
+            .collect();
+        self.remove(buried).await;
+        sent
+    }
+
+    /// Removes what lies among the dead letters already. What can't be removed is offered again, and buried once more.
+    async fn remove(&self, mut receipts: Vec<Receipt>) {
+        for tries in 0..REMOVES_MAX {
+            if receipts.is_empty() {
+                return;
+            }
+            if tries > 0 {
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+            let mut results = self.delete(&receipts).await.into_iter();
+            receipts.retain(|_| results.next().is_none_or(|result| result.is_err()));
+        }
+        if !receipts.is_empty() {
+            let messages = receipts.len();
+            tracing::warn!(messages, "dead-lettered, but not yet removed from {QUEUE_KEY}; offered again later");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The configuration: compiled-in defaults < file < environment < flags, narrowed at once to closed types.
+//!
+//! Every default stands in `config/hookcache.toml` and nowhere else; the keys of that file are the keys there are. What
+//! comes out of [`load`] is valid as a whole: a key that is unknown, malformed or at odds with another is refused, with
+//! its name, what it was, and what is allowed. All faults are told at once. Passwords in URLs, and whatever stands
+//! where a token's hash should be, are never shown.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `layers` | the sources, flattened to `section.key`, and which of them wins |
+//! | `fields` | reading one key: its form, its bounds, its fault |
+//! | `narrow` | from keys to [`Config`], and what must fit together |
+//! | `lists` | tokens, TTL rules, reserved prefixes |
+//! | `urls` | the form of a URL, and how it is shown |
+//! | `reload` | what changes without a restart |
+
+mod fields;
+mod layers;
+mod lists;
+mod narrow;
+pub mod reload;
+mod urls;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::auth::{Policy, TokenEntry};
+use crate::envelope::Grants;
+use crate::envelope::grants::Owner;
+use crate::{buffer, store, ttl};
+
+pub use crate::consumer::Options as ConsumerOptions;
+pub use crate::http::Options as HttpOptions;
+pub use fields::{parse_ttl, spell_ttl};
+pub use layers::{Source, Sources};
+pub use lists::check_token_name;
+
+/// All that is configured; valid as a whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub roles: Roles,
+    pub http: HttpOptions,
+    pub limits: LimitsOptions,
+    pub buffer: BufferOptions,
+    pub store: StoreOptions,
+    pub consumer: ConsumerOptions,
+    pub get: GetOptions,
+    /// The static rules; the dynamic ones lie in the store.
+    pub ttl: ttl::Rules,
+    pub access: Access,
+    /// Prefixes of webhook keys, and to whom they belong.
+    pub reserved: Vec<(String, Owner)>,
+    pub log: LogOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Set,
+    Consume,
+    Get,
+    Admin,
+}
+
+/// What this process does: at least one role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles(BTreeSet<Role>);
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::Set, Self::Consume, Self::Get, Self::Admin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Consume => "consume",
+            Self::Get => "get",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl Roles {
+    pub fn has(&self, role: Role) -> bool {
+        self.0.contains(&role)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Role> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsOptions {
+    pub keys_per_request_max: usize,
+}
+
+/// SQS where `buffer.queue_url` is set.
+#[derive(Debug, Clone)]
+pub enum BufferOptions {
+    #[cfg(feature = "embedded")]
+    Embedded(buffer::embedded::Options),
+    #[cfg(feature = "sqs")]
+    Sqs(buffer::sqs::Options),
+}
+
+/// Redis where `store.url` is set.
+#[derive(Debug, Clone)]
+pub enum StoreOptions {
+    #[cfg(feature = "embedded")]
+    Embedded(store::embedded::Options),
+    Redis(store::redis::Options),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetOptions {
+    /// Zero: a client must ask each time.
+    pub max_age: Duration,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// No token is listed; fine as long as nobody else can connect.
+    OpenOnLoopback,
+    /// `auth.mode = "none"` is written out.
+    OpenAnywhere,
+    Tokens(Vec<TokenEntry>),
+}
+
+impl Access {
+    pub fn policy(&self) -> Policy {
+        match self {
+            Self::OpenOnLoopback | Self::OpenAnywhere => Policy::Open,
+            Self::Tokens(entries) => Policy::Tokens(entries.clone()),
+        }
+    }
+}
+
+impl Config {
+    /// Who may set which accounts and which keys.
+    pub fn grants(&self) -> Grants {
+        Grants { callers: self.access.policy().callers(), reserved: self.reserved.clone() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, otherwise JSON.
+    Auto,
+    Text,
+    Json,
+}
+
+/// A configuration, and how it came about.
+#[derive(Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// Every key, sorted.
+    pub settings: Vec<Setting>,
+    pub file: Option<PathBuf>,
+    /// The file and the values as they were, secrets included, to see what a reload changes.
+    text: Option<layers::FileText>,
+    merged: layers::Merged,
+}
+
+/// One key's effective value, fit to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    pub key: String,
+    pub shown_value: String,
+    pub source: Source,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    pub faults: Vec<Fault>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key; for a fault of a whole file, its path.
+    pub key: String,
+    pub source: Source,
+    /// What it was, and what is allowed.
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Default => write!(f, "{}: {}", self.key, self.text),
+            source => write!(f, "{} ({source}): {}", self.key, self.text),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is wrong:")?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+/// Reads all sources. Touches no disk but the configuration file, and no network.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let file = sources.read_file().map_err(|fault| ConfigError { faults: vec![fault] })?;
+    load_with(sources, file)
+}
+
+/// The same, with the file's text as it was read before.
+fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded, ConfigError> {
+    let (merged, mut faults) = layers::merge(sources, file.as_ref());
+    match narrow::narrow(&merged) {
+        Ok(config) if faults.is_empty() => {
+            let path = file.as_ref().map(|file| file.path.clone());
+            Ok(Loaded { config, settings: merged.settings(), file: path, text: file, merged })
+        }
+        Ok(_) => Err(ConfigError { faults }),
+        Err(more) => {
+            faults.extend(more);
+            Err(ConfigError { faults })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,399 @@
+//! From keys to [`Config`], and what must fit together.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fields::{Fields, parse_ttl};
+use super::layers::Merged;
+use super::{
+    Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, HttpOptions, LimitsOptions, LogFormat, LogLevel,
+    LogOptions, Role, Roles, StoreOptions, lists,
+};
+use crate::buffer::HIDE_MAX;
+use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
+use crate::store::Acknowledge;
+use crate::ttl::{Rules, ScopePattern, Ttl};
+use crate::{buffer, store};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Replicas that a write can be made to wait for; more than that nobody runs.
+const REPLICAS_MAX: u32 = 16;
+
+pub(super) fn narrow(merged: &Merged) -> Result<Config, Vec<Fault>> {
+    let mut fields = Fields::new(merged);
+    let config = read(&mut fields);
+    let (faults, _) = fields.finish();
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(faults),
+    }
+}
+
+/// `None` only where a fault says why.
+pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
+    let listen = address(fields, "listen");
+    let admin_listen = address(fields, "admin_listen");
+    let data_dir = fields.parsed("data_dir", |text| match text {
+        "" => Err("must be the path of a folder".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    });
+    let roles = roles(fields);
+    let http = http(fields);
+    let most_keys = KEYS_PER_REQUEST_MAX as u32;
+    let limits = LimitsOptions { keys_per_request_max: fields.count("limits.keys_per_request_max", 1..=most_keys) };
+    let data_dir_or_here = data_dir.clone().unwrap_or_default();
+    let buffer = buffer(fields, &data_dir_or_here);
+    let store = store(fields, &data_dir_or_here);
+    let consumer = consumer(fields);
+    let max_age = fields.number("get.max_age_seconds", 0..=86_400);
+    let get = GetOptions { max_age: Duration::from_secs(max_age.into()) };
+    let ttl = ttl(fields);
+    let access = access(fields);
+    let reserved = fields.located("keys.reserved").map(lists::reserved);
+    let reserved = told(fields, reserved);
+    let log = log(fields);
+
+    let config = Config {
+        listen: listen?,
+        admin_listen: admin_listen?,
+        data_dir: data_dir?,
+        roles: roles?,
+        http,
+        limits,
+        buffer: buffer?,
+        store: store?,
+        consumer,
+        get,
+        ttl: ttl?,
+        access: access?,
+        reserved: reserved?,
+        log: log?,
+    };
+    check_planes(fields, &config);
+    check_roles(fields, &config);
+    Some(config)
+}
+
+/// Reports the faults of a list, if it has any.
+fn told<T>(fields: &mut Fields<'_>, list: Option<Result<T, Vec<Fault>>>) -> Option<T> {
+    list?.map_err(|faults| fields.report(faults)).ok()
+}
+
+fn address(fields: &mut Fields<'_>, key: &'static str) -> Option<SocketAddr> {
+    let allowed = |_| "must be address:port, such as 127.0.0.1:8080 or [::]:8080".to_owned();
+    fields.parsed(key, |text| text.parse().map_err(allowed))
+}
+
+fn roles(fields: &mut Fields<'_>) -> Option<Roles> {
+    let allowed = || "each must be \"set\", \"consume\", \"get\" or \"admin\"".to_owned();
+    let parse = |text: &str| Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(allowed);
+    let roles: BTreeSet<Role> = fields.list("roles", parse)?.into_iter().collect();
+    if roles.is_empty() {
+        fields.refuse("roles", "needs at least one of \"set\", \"consume\", \"get\" and \"admin\"");
+        return None;
+    }
+    Some(Roles(roles))
+}
+
+fn http(fields: &mut Fields<'_>) -> HttpOptions {
+    let wait = 100 * MILLISECOND..=10 * MINUTE;
+    HttpOptions {
+        connections_max: fields.count("http.connections_max", 1..=100_000),
+        header_read_timeout: fields.duration("http.header_read_timeout", 100 * MILLISECOND..=5 * MINUTE),
+        body_read_timeout: fields.duration("http.body_read_timeout", wait.clone()),
+        request_timeout: fields.duration("http.request_timeout", wait),
+        idle_timeout: fields.duration("http.idle_timeout", 100 * MILLISECOND..=HOUR),
+        drain_deadline: fields.duration("http.drain_deadline", Duration::ZERO..=10 * MINUTE),
+    }
+}
+
+fn buffer(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<BufferOptions> {
+    let visibility = fields.duration("buffer.visibility", 5 * SECOND..=HIDE_MAX);
+    let wait = fields.duration("buffer.wait", SECOND..=20 * SECOND);
+    let bytes_max = fields.size("buffer.max_bytes", 1 << 20..=16 << 40);
+    let schemes = ["http", "https"];
+    let queue_url = fields.url("buffer.queue_url", &schemes);
+    let dead_letter_url = fields.url("buffer.dead_letter_url", &schemes);
+    let endpoint_url = fields.url("buffer.endpoint_url", &schemes);
+    let region = fields.optional("buffer.region");
+    let Some(queue_url) = queue_url else {
+        let only_with = "is for SQS alone: set buffer.queue_url too, or leave it empty";
+        let given = [
+            ("buffer.dead_letter_url", dead_letter_url.is_some()),
+            ("buffer.endpoint_url", endpoint_url.is_some()),
+            ("buffer.region", region.is_some()),
+        ];
+        given.iter().filter(|(_, given)| *given).for_each(|(key, _)| fields.refuse(key, only_with));
+        return embedded_buffer(fields, data_dir, visibility, wait, bytes_max);
+    };
+    let Some(dead_letter_url) = dead_letter_url else {
+        fields.refuse("buffer.dead_letter_url", "is needed with buffer.queue_url: the URL of a second queue");
+        return None;
+    };
+    if dead_letter_url == queue_url {
+        fields.refuse("buffer.dead_letter_url", "must be another queue than buffer.queue_url");
+    }
+    #[cfg(feature = "sqs")]
+    return Some(BufferOptions::Sqs(buffer::sqs::Options {
+        queue_url,
+        dead_letter_url,
+        endpoint_url,
+        region,
+        visibility,
+        wait,
+    }));
+    #[cfg(not(feature = "sqs"))]
+    {
+        fields.refuse("buffer.queue_url", "this program was built without SQS (feature `sqs`)");
+        None
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn embedded_buffer(
+    _fields: &mut Fields<'_>,
+    data_dir: &std::path::Path,
+    visibility: Duration,
+    wait: Duration,
+    bytes_max: u64,
+) -> Option<BufferOptions> {
+    let path = data_dir.join("buffer.redb");
+    Some(BufferOptions::Embedded(buffer::embedded::Options { path, visibility, wait, bytes_max }))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded_buffer(
+    fields: &mut Fields<'_>,
+    _: &std::path::Path,
+    _: Duration,
+    _: Duration,
+    _: u64,
+) -> Option<BufferOptions> {
+    fields.refuse("buffer.queue_url", "is needed: this program was built without the embedded buffer");
+    None
+}
+
+fn store(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<StoreOptions> {
+    let url = fields.url("store.url", &["redis", "rediss"]);
+    let username_file = fields.optional("store.username_file").map(PathBuf::from);
+    let password_file = fields.optional("store.password_file").map(PathBuf::from);
+    let ca_file = fields.optional("store.ca_file").map(PathBuf::from);
+    let acknowledge = fields.parsed("store.acknowledge", parse_acknowledge);
+    let read_connections = fields.count("store.read_connections", 1..=64);
+    let write_connections = fields.count("store.write_connections", 1..=256);
+    let wait = 10 * MILLISECOND..=MINUTE;
+    let connect_timeout = fields.duration("store.connect_timeout", wait.clone());
+    let read_timeout = fields.duration("store.read_timeout", wait.clone());
+    let write_timeout = fields.duration("store.write_timeout", wait);
+    let Some(url) = url else {
+        let only_with = "is for Redis alone: set store.url too, or leave it empty";
+        let given = [
+            ("store.username_file", username_file.is_some()),
+            ("store.password_file", password_file.is_some()),
+            ("store.ca_file", ca_file.is_some()),
+        ];
+        given.iter().filter(|(_, given)| *given).for_each(|(key, _)| fields.refuse(key, only_with));
+        return embedded_store(fields, data_dir);
+    };
+    if ca_file.is_some() && !url.starts_with("rediss://") {
+        fields.refuse("store.ca_file", "is for TLS alone: store.url must start with rediss://");
+    }
+    Some(StoreOptions::Redis(store::redis::Options {
+        url,
+        username_file,
+        password_file,
+        ca_file,
+        acknowledge: acknowledge?,
+        read_connections,
+        write_connections,
+        connect_timeout,
+        read_timeout,
+        write_timeout,
+    }))
+}
+
+#[cfg(feature = "embedded")]
+fn embedded_store(_fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<StoreOptions> {
+    Some(StoreOptions::Embedded(store::embedded::Options { path: data_dir.join("store.redb") }))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded_store(fields: &mut Fields<'_>, _: &std::path::Path) -> Option<StoreOptions> {
+    fields.refuse("store.url", "is needed: this program was built without the embedded store");
+    None
+}
+
+fn parse_acknowledge(text: &str) -> Result<Acknowledge, String> {
+    let replicas = |text: &str| text.strip_prefix("replicas(")?.strip_suffix(')')?.trim().parse().ok();
+    match text {
+        "memory" => Ok(Acknowledge::Memory),
+        "aof" => Ok(Acknowledge::Aof),
+        other => {
+            let n = replicas(other).filter(|n| (1..=REPLICAS_MAX).contains(n));
+            let allowed = || format!("must be \"memory\", \"replicas(n)\" with n from 1 to {REPLICAS_MAX}, or \"aof\"");
+            n.map(Acknowledge::Replicas).ok_or_else(allowed)
+        }
+    }
+}
+
+fn consumer(fields: &mut Fields<'_>) -> ConsumerOptions {
+    let pause = 10 * MILLISECOND..=10 * MINUTE;
+    let options = ConsumerOptions {
+        pollers: fields.count("consumer.pollers", 1..=64),
+        batches_in_flight_max: fields.count("consumer.batches_in_flight_max", 1..=1_024),
+        attempts_max: fields.number("consumer.attempts_max", 1..=1_000),
+        pause_min: fields.duration("consumer.pause_min", pause.clone()),
+        pause_max: fields.duration("consumer.pause_max", pause),
+        drain_deadline: fields.duration("consumer.drain_deadline", Duration::ZERO..=10 * MINUTE),
+    };
+    if options.pause_min > options.pause_max {
+        fields.refuse("consumer.pause_min", "must not be longer than consumer.pause_max");
+    }
+    options
+}
+
+fn ttl(fields: &mut Fields<'_>) -> Option<Rules> {
+    let default = fields.parsed("ttl.default", parse_ttl);
+    let bound = |text: &str| match parse_ttl(text)? {
+        Ttl::For(time) => Ok(time),
+        Ttl::Never => Err("must be a time such as \"1s\" or \"365d\"".to_owned()),
+    };
+    let min = fields.parsed("ttl.min", bound);
+    let max = fields.parsed("ttl.max", bound);
+    let pattern = |text: &str| ScopePattern::parse(text).map_err(|error| format!("each {error}"));
+    let allow_request = fields.list("ttl.allow_request", pattern);
+    let allow_never = fields.list("ttl.allow_never", pattern);
+    let listed = fields.located("ttl.rules").map(lists::ttl_rules);
+    let listed = told(fields, listed)?;
+    let rules = Rules {
+        default: default?,
+        min: min?,
+        max: max?,
+        allow_request: allow_request?,
+        allow_never: allow_never?,
+        static_rules: Arc::default(),
+        dynamic_rules: Arc::default(),
+    };
+    if rules.min > rules.max {
+        fields.refuse("ttl.min", "must not be longer than ttl.max");
+    }
+    if let Err(error) = rules.check_default() {
+        fields.refuse("ttl.default", format!("{error}; for the default, \"*/*\""));
+    }
+    for rule in &listed {
+        if let Err(error) = rules.check(&rule.scope, rule.ttl) {
+            let key = format!("{}.ttl", rule.key);
+            let source = fields.located("ttl.rules").map(|at| at.source.clone())?;
+            fields.report(vec![Fault { key, source, text: error.to_string() }]);
+        }
+    }
+    let static_rules = listed.into_iter().map(|rule| (rule.scope, rule.ttl)).collect();
+    Some(Rules { static_rules: Arc::new(static_rules), ..rules })
+}
+
+fn access(fields: &mut Fields<'_>) -> Option<Access> {
+    let with_tokens = fields.choice("auth.mode", &[("tokens", true), ("none", false)]);
+    let tokens = fields.located("auth.tokens").map(lists::tokens);
+    let tokens = told(fields, tokens)?;
+    match (with_tokens?, tokens.is_empty()) {
+        (true, true) => Some(Access::OpenOnLoopback),
+        (true, false) => Some(Access::Tokens(tokens)),
+        (false, true) => Some(Access::OpenAnywhere),
+        (false, false) => {
+            fields.refuse("auth.mode", "was \"none\", which is at odds with auth.tokens: remove one of them");
+            None
+        }
+    }
+}
+
+fn log(fields: &mut Fields<'_>) -> Option<LogOptions> {
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = fields.choice("log.level", &levels);
+    let format = fields.choice("log.format", &formats);
+    Some(LogOptions { level: level?, format: format? })
+}
+
+fn check_planes(fields: &mut Fields<'_>, config: &Config) {
+    if config.listen == config.admin_listen && config.listen.port() != 0 {
+        fields.refuse("admin_listen", "must be another address than listen");
+    }
+    if let Some(text) = exposure(&config.access, config.listen, config.admin_listen) {
+        fields.refuse("auth.tokens", text);
+    }
+}
+
+/// What is wrong with letting everybody in who can reach these addresses, if anything is.
+pub(super) fn exposure(access: &Access, listen: SocketAddr, admin_listen: SocketAddr) -> Option<String> {
+    let open = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+    let (key, address) = [("listen", listen), ("admin_listen", admin_listen)].into_iter().find(|(_, a)| open(a))?;
+    (*access == Access::OpenOnLoopback).then(|| {
+        format!(
+            "is empty, but {key} = \"{address}\" can be reached from elsewhere: list tokens (`hookcache token create` \
+             makes one), listen on 127.0.0.1, or write out auth.mode = \"none\""
+        )
+    })
+}
+
+/// An embedded backend lives in one process, so all who need it must live there.
+fn check_roles(fields: &mut Fields<'_>, config: &Config) {
+    let has = |role| config.roles.has(role);
+    if is_embedded_buffer(&config.buffer) && has(Role::Set) != has(Role::Consume) {
+        fields.refuse(
+            "roles",
+            "has only one of set and consume, which need each other in one process while the buffer is embedded: set \
+             buffer.queue_url to run them apart",
+        );
+    }
+    let embedded = is_embedded_store(&config.store);
+    if embedded && has(Role::Get) != has(Role::Consume) {
+        fields.refuse(
+            "roles",
+            "has only one of consume and get, which need each other in one process while the store is embedded: set \
+             store.url to run them apart",
+        );
+    } else if embedded && has(Role::Admin) && !has(Role::Consume) {
+        fields.refuse(
+            "roles",
+            "has admin without consume, which needs it in one process while the store is embedded: set store.url to run \
+             them apart",
+        );
+    }
+}
+
+fn is_embedded_buffer(options: &BufferOptions) -> bool {
+    match options {
+        #[cfg(feature = "embedded")]
+        BufferOptions::Embedded(_) => true,
+        #[cfg(feature = "sqs")]
+        BufferOptions::Sqs(_) => false,
+    }
+}
+
+fn is_embedded_store(options: &StoreOptions) -> bool {
+    match options {
+        #[cfg(feature = "embedded")]
+        StoreOptions::Embedded(_) => true,
+        StoreOptions::Redis(_) => false,
+    }
+}
+
+/// The keys that are read, for the test that compares them with the manual.
+#[cfg(test)]
+pub(super) fn keys_read(merged: &Merged) -> BTreeSet<&'static str> {
+    let mut fields = Fields::new(merged);
+    read(&mut fields);
+    fields.finish().1
+}

@@ -1,0 +1,110 @@
+//! The route table. A new call adds its row here first.
+
+use hyper::Method;
+
+/// What a path asks for. A closed set, so it may be a label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    Set,
+    Delete,
+    GetMany,
+    Key,
+    Healthz,
+    Readyz,
+    Metrics,
+    Errors,
+    OpenApi,
+    Docs,
+    /// Any path of the control plane; its router knows more.
+    Control,
+    Unknown,
+}
+
+/// Before a webhook key, which is all of the path that follows.
+pub const KEY_PREFIX: &str = "/v1/keys/";
+
+impl Route {
+    /// Every path of the data plane, and of the probes. A path that ends in a name in braces takes all that follows.
+    pub const TABLE: &[(&str, Self)] = &[
+        ("/v1/set", Self::Set),
+        ("/v1/delete", Self::Delete),
+        ("/v1/get", Self::GetMany),
+        ("/v1/keys/{webhookKey}", Self::Key),
+        ("/healthz", Self::Healthz),
+        ("/readyz", Self::Readyz),
+        ("/metrics", Self::Metrics),
+        (crate::problem::DOCS_PATH, Self::Errors),
+        (crate::openapi::DOCUMENT_PATH, Self::OpenApi),
+        (crate::openapi::PAGE_PATH, Self::Docs),
+    ];
+
+    pub fn of(path: &str) -> Self {
+        if path.starts_with(KEY_PREFIX) {
+            return Self::Key;
+        }
+        Self::TABLE.iter().find(|(of, _)| *of == path).map_or(Self::Unknown, |(_, route)| *route)
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::GetMany => "get",
+            Self::Key => "key",
+            Self::Healthz => "healthz",
+            Self::Readyz => "readyz",
+            Self::Metrics => "metrics",
+            Self::Errors => "errors",
+            Self::OpenApi => "openapi",
+            Self::Docs => "docs",
+            Self::Control => "control",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// As an `Allow` header says it; `None` where the route itself judges the method.
+    pub fn methods(self) -> Option<&'static str> {
+        match self {
+            Self::Set | Self::Delete | Self::GetMany => Some("POST"),
+            Self::Key => Some("GET, HEAD, DELETE"),
+            Self::Healthz | Self::Readyz | Self::Metrics | Self::Errors | Self::OpenApi | Self::Docs => {
+                Some("GET, HEAD")
+            }
+            Self::Control | Self::Unknown => None,
+        }
+    }
+
+    pub fn allows(self, method: &Method) -> bool {
+        self.methods().is_none_or(|methods| methods.split(", ").any(|allowed| allowed == method.as_str()))
+    }
+
+    /// Answered on every listener, without a token.
+    pub fn is_probe(self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Errors | Self::OpenApi | Self::Docs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_after_the_prefix_is_the_key() {
+        for path in ["/v1/keys/a", "/v1/keys/a/b", "/v1/keys//", "/v1/keys/", "/v1/keys/../set"] {
+            assert_eq!(Route::of(path), Route::Key, "{path}");
+        }
+        for path in ["/v1/keys", "/", "", "*", "/v1/set/", "/V1/set", "/v1//set"] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_route_allows_what_its_allow_header_says() {
+        assert!(Route::Set.allows(&Method::POST) && !Route::Set.allows(&Method::GET));
+        for method in [Method::GET, Method::HEAD, Method::DELETE] {
+            assert!(Route::Key.allows(&method));
+        }
+        assert!(!Route::Key.allows(&Method::from_bytes(b"GE").unwrap()));
+        assert!(!Route::Key.allows(&Method::from_bytes(b"get").unwrap()));
+    }
+}

@@ -1,0 +1,60 @@
+//! hookcache: a webhook cache. What it has accepted is safe until the store has it, and what is old never overwrites
+//! what is new.
+//!
+//! Read the modules in the order of the road:
+//!
+//! ```text
+//! request -> source -> wire form -> ingest -> [buffer] -> consumer -> [store] -> serve
+//! ```
+//!
+//! *Places* (`buffer`, `store`) hold data at rest, hide their backend in an enum, and open as halves, so that direction
+//! is a type. *Movers* (`ingest`, `consumer`, `serve`) carry data from one place to the next, know no backend, and never
+//! import each other. Around the road stand the edges that a caller meets (`http`, `admin`, `openapi`, `problem`), what
+//! decides (`ttl`, `auth`, `config`), and what joins (`app`, `cli`).
+
+// What travels, and how long it lives.
+pub mod envelope;
+pub mod ttl;
+
+// The road, station by station.
+#[cfg(feature = "server")]
+pub mod source;
+
+#[cfg(feature = "server")]
+pub mod ingest;
+
+pub mod buffer;
+
+pub mod consumer;
+
+pub mod store;
+
+#[cfg(feature = "server")]
+pub mod serve;
+
+// What both embedded places stand on.
+#[cfg(feature = "embedded")]
+pub mod disk;
+
+// The edges.
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+pub mod openapi;
+#[cfg(feature = "server")]
+pub mod problem;
+
+// What decides.
+#[cfg(feature = "server")]
+pub mod auth;
+#[cfg(feature = "server")]
+pub mod config;
+
+// What joins and what tells.
+#[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
+pub mod cli;
+pub mod telemetry;

@@ -1,0 +1,225 @@
+//! Leased connections, one holder at a time: they serve batches and the control plane.
+//!
+//! Before a lease the pool asks whether the connection lives, which costs a round trip, unless it was leased a moment
+//! ago: a connection that broke since then shows it at the first command, as one that breaks under a lease does.
+//!
+//! Also here: how a batch is acknowledged by replicas or by the append-only file, which is true of a connection, not of
+//! a command.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, RecycleResult, Timeouts};
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Pipeline, RedisError, RedisResult, Value, pipe};
+use deadpool_redis::{Manager, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::endpoint::{Endpoint, OpenError, url_reason};
+use super::fault::{Fault, Reach};
+use super::{MARK_KEY, Options};
+use crate::store::Acknowledge;
+
+/// How long the record lives that moves the replication offset before a wait, in milliseconds.
+const MARK_MS: u64 = 60_000;
+/// How long a lease may wait for its turn. Who holds one is bounded by its own timeouts, so a longer wait than those
+/// means that Redis is busy, not that it is down; to fail for it would turn load into a pause.
+const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that was leased within this time is leased again unasked. Under load that halves the round trips of a
+/// batch; with a pause in between, a restart of Redis stays unseen.
+const UNASKED_MAX: Duration = Duration::from_secs(1);
+
+type Pool = managed::Pool<Asking>;
+type Connection = managed::Object<Asking>;
+
+/// The pool's manager, which asks only connections that were idle for a while.
+#[derive(Debug)]
+pub(super) struct Asking(Manager);
+
+impl managed::Manager for Asking {
+    type Type = MultiplexedConnection;
+    type Error = RedisError;
+
+    async fn create(&self) -> RedisResult<MultiplexedConnection> {
+        self.0.create().await
+    }
+
+    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<RedisError> {
+        match metrics.last_used() < UNASKED_MAX {
+            true => Ok(()),
+            false => self.0.recycle(connection, metrics).await,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Leases {
+    pool: Pool,
+    /// As many as the pool has connections: who has one never waits in the pool itself.
+    turns: Arc<Semaphore>,
+    acknowledge: Acknowledge,
+    /// How long Redis may wait for replicas or for its disk; shorter than the reply's own timeout.
+    acknowledge_timeout_ms: u64,
+    /// How long a lease may take once it is its turn: check and connect.
+    lease_timeout: Duration,
+}
+
+/// One leased connection.
+pub(super) struct Lease {
+    /// `None` once it was closed.
+    connection: Option<Connection>,
+    pool: Pool,
+    /// After the connection, so that it is back in the pool when the next one's turn comes.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Leases {
+    pub(super) fn new(endpoint: &Endpoint, options: &Options) -> Result<Self, OpenError> {
+        let config = endpoint.writer_config(options.write_timeout);
+        let manager = Manager::new_with_config(endpoint.info(), config).map_err(|e| OpenError::Url(url_reason(&e)))?;
+        let timeouts = Timeouts {
+            wait: Some(options.write_timeout),
+            create: Some(options.connect_timeout),
+            recycle: Some(options.write_timeout),
+        };
+        let pool = Pool::builder(Asking(manager))
+            .max_size(options.write_connections)
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| OpenError::Url(e.to_string()))?;
+        Ok(Self {
+            pool,
+            turns: Arc::new(Semaphore::new(options.write_connections)),
+            acknowledge: options.acknowledge,
+            acknowledge_timeout_ms: (options.write_timeout * 3 / 4).as_millis().max(1) as u64,
+            lease_timeout: options.write_timeout + options.connect_timeout,
+        })
+    }
+
+    pub(super) async fn lease(&self) -> Result<Lease, Fault> {
+        let Ok(Ok(turn)) = tokio::time::timeout(TURN_MAX, self.turns.clone().acquire_owned()).await else {
+            let text = "no free connection in time: Redis is slow, or store.write_connections too few";
+            return Err(Fault::new(Reach::Server, text));
+        };
+        match tokio::time::timeout(self.lease_timeout, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(Lease { connection: Some(connection), pool: self.pool.clone(), _turn: turn }),
+            Ok(Err(error)) => Err(Fault::of_pool(error)),
+            Err(_) => {
+                drop_idle(&self.pool);
+                Err(Fault::new(Reach::Server, "no connection in time"))
+            }
+        }
+    }
+
+    /// Is a reply all that an acknowledgement takes?
+    pub(super) fn replies_acknowledge(&self) -> bool {
+        self.acknowledge == Acknowledge::Memory
+    }
+
+    /// Waits until what this connection saw so far is as safe as `store.acknowledge` says.
+    pub(super) async fn acknowledged(&self, lease: &mut Lease) -> Result<(), Fault> {
+        let mut wait = mark();
+        match self.acknowledge {
+            Acknowledge::Memory => return Ok(()),
+            Acknowledge::Replicas(count) => wait.cmd("WAIT").arg(count).arg(self.acknowledge_timeout_ms),
+            Acknowledge::Aof => wait.cmd("WAITAOF").arg(1).arg(0).arg(self.acknowledge_timeout_ms),
+        };
+        self.judge(lease.run(wait).await?)
+    }
+
+    /// Would a write be taken and acknowledged now?
+    pub(super) async fn check(&self) -> Result<(), Fault> {
+        let mut lease = self.lease().await?;
+        match self.acknowledge {
+            Acknowledge::Memory => self.judge(lease.run(mark()).await?),
+            Acknowledge::Replicas(_) | Acknowledge::Aof => self.acknowledged(&mut lease).await,
+        }
+    }
+
+    /// The replies to the mark, and to the wait behind it.
+    fn judge(&self, replies: Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        let mut replies = replies.into_iter();
+        if let Some(marked) = replies.next() {
+            marked.map_err(of_server)?;
+        }
+        let answer = replies.next().unwrap_or(Ok(Value::Nil)).map_err(|fault| self.explain(fault))?;
+        let too_few = match (self.acknowledge, answer) {
+            (Acknowledge::Replicas(count), Value::Int(answered)) if answered < i64::from(count) => {
+                format!("store.acknowledge = replicas({count}): only {answered} answered in time")
+            }
+            (Acknowledge::Aof, Value::Array(synced)) if synced.first() == Some(&Value::Int(0)) => {
+                "store.acknowledge = aof: the append-only file was not synced in time".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Fault::new(Reach::Server, too_few))
+    }
+
+    /// Why a wait was refused.
+    fn explain(&self, fault: Fault) -> Fault {
+        match (self.acknowledge, fault.reach) {
+            (Acknowledge::Aof, Reach::Command | Reach::Server) => {
+                let needs = "needs Redis 7.2 or later with appendonly on";
+                Fault::new(Reach::Server, format!("store.acknowledge = aof {needs}: {}", fault.text()))
+            }
+            _ => of_server(fault),
+        }
+    }
+}
+
+/// A server that can't take the mark, or wait, is down for us, however well it feels.
+fn of_server(fault: Fault) -> Fault {
+    match fault.reach {
+        Reach::Command => Fault::new(Reach::Server, fault.text()),
+        _ => fault,
+    }
+}
+
+/// Writes a record of our own. Before a wait it moves this connection's replication offset past all that happened
+/// before, also what other connections wrote: a batch of duplicates writes nothing, and a wait for nothing is answered
+/// at once, although what they duplicate may not have reached a replica yet.
+fn mark() -> Pipeline {
+    let mut mark = pipe();
+    mark.cmd("SET").arg(MARK_KEY).arg(1).arg("PX").arg(MARK_MS);
+    mark
+}
+
+fn drop_idle(pool: &Pool) {
+    pool.retain(|_, _| false);
+}
+
+impl Lease {
+    /// One result per command. An error means that none of the answers is known; then, and where an answer says that
+    /// the connection leads to the wrong place, it is closed, together with those that idle: they lead there too.
+    pub(super) async fn run(&mut self, mut commands: Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let Some(connection) = &mut self.connection else {
+            return Err(Fault::new(Reach::Connection, "the connection was closed"));
+        };
+        commands.ignore_errors();
+        let replies = match commands.query_async::<Vec<RedisResult<Value>>>(&mut **connection).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                let fault = Fault::from(&error);
+                self.close_after(&fault);
+                return Err(fault);
+            }
+        };
+        let results: Vec<_> = replies.into_iter().map(|reply| reply.map_err(|error| Fault::from(&error))).collect();
+        for fault in results.iter().filter_map(|result| result.as_ref().err()) {
+            self.close_after(fault);
+        }
+        Ok(results)
+    }
+
+    fn close_after(&mut self, fault: &Fault) {
+        if !matches!(fault.reach, Reach::Connection | Reach::Slow) {
+            return;
+        }
+        if let Some(connection) = self.connection.take() {
+            drop(Connection::take(connection));
+            drop_idle(&self.pool);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Log lines: to stderr, JSON where it is not a terminal.
+//!
+//! Set up once, by the binary alone. The library only emits: one line per event that matters, with the `id` of the
+//! event where there is one, and never a payload, a token or a password.
+
+#![cfg(feature = "server")]
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Json,
+    Text,
+}
+
+/// Starts logging for the whole process. A second call changes nothing.
+pub fn init(level: LevelFilter, format: Format) {
+    // Libraries log at `warn` at least: their `info` is of no use to an operator.
+    let libraries = level.min(LevelFilter::WARN);
+    let filter = EnvFilter::new(format!("{libraries},hookcache={level}"));
+    let terminal = std::io::stderr().is_terminal();
+    let json = match format {
+        Format::Auto => !terminal,
+        Format::Json => true,
+        Format::Text => false,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // It fails only where logging was started before, which a test process may do.
+    let _ = if json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        builder.try_init()
+    };
+}

@@ -1,0 +1,315 @@
+//! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
+const CALL_BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+/// Seconds from acceptance to being readable: from milliseconds to the length of an outage.
+const ROAD_BUCKETS: [f64; 14] =
+    [0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3_600.0];
+
+/// A call to the store, by its direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreCall {
+    Write,
+    Read,
+}
+
+impl StoreCall {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// All metrics of one server. Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Series>);
+
+struct Series {
+    registry: Registry,
+    http_requests: IntCounterVec,
+    http_seconds: HistogramVec,
+    set_to_readable: Histogram,
+    buffer_messages: IntGaugeVec,
+    buffer_oldest_age: Gauge,
+    appended: IntCounterVec,
+    batches: IntCounter,
+    outcomes: IntCounterVec,
+    attempts: IntCounter,
+    retries: IntCounterVec,
+    dead_letters: IntCounterVec,
+    deletes_failed: IntCounter,
+    take_errors: IntCounter,
+    store_seconds: HistogramVec,
+    store_errors: IntCounterVec,
+    paused: IntGauge,
+    pauses: IntCounter,
+    reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// A fresh registry, every series at zero.
+    pub fn new() -> Self {
+        Self::register().expect("names and labels of metrics are constants, and distinct")
+    }
+
+    fn register() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry };
+        let series = Series {
+            http_requests: make.counters(
+                "hookcache_http_requests_total",
+                "HTTP requests by plane, route, method and status.",
+                &["plane", "route", "method", "status"],
+            )?,
+            http_seconds: make.histograms(
+                "hookcache_http_request_seconds",
+                "Time from a request's head to its answer, by plane and route.",
+                &["plane", "route"],
+            )?,
+            set_to_readable: make.histogram(
+                "hookcache_set_to_readable_seconds",
+                "Time from an event's acceptance until the store acknowledged it.",
+            )?,
+            buffer_messages: make.gauges(
+                "hookcache_buffer_messages",
+                "Messages in the buffer by state: visible, in_flight or dead.",
+                &["state"],
+            )?,
+            buffer_oldest_age: make.float(
+                "hookcache_buffer_oldest_age_seconds",
+                "Age of the oldest message that is not taken; NaN where the backend can't tell.",
+            )?,
+            appended: make.counters(
+                "hookcache_appends_total",
+                "Appends to the buffer by result: accepted or failed.",
+                &["result"],
+            )?,
+            batches: make.counter("hookcache_consumer_batches_total", "Batches that the consumer has taken.")?,
+            outcomes: make.counters(
+                "hookcache_consumer_outcomes_total",
+                "What writes did to keys, by outcome.",
+                &["outcome"],
+            )?,
+            attempts: make.counter("hookcache_consumer_attempts_total", "Messages tried, retries included.")?,
+            retries: make.counters(
+                "hookcache_consumer_retries_total",
+                "Messages to be tried again, by cause: alone (this message) or store (every message).",
+                &["cause"],
+            )?,
+            dead_letters: make.counters(
+                "hookcache_dead_letters_total",
+                "Messages that the consumer has put aside for good, by reason.",
+                &["reason"],
+            )?,
+            deletes_failed: make.counter(
+                "hookcache_consumer_deletes_failed_total",
+                "Attempts to remove a finished message that failed; each is tried again.",
+            )?,
+            take_errors: make.counter(
+                "hookcache_consumer_take_errors_total",
+                "Attempts to take messages that the buffer refused.",
+            )?,
+            store_seconds: make.histograms(
+                "hookcache_store_seconds",
+                "Time of a call to the store, by direction; a write is a whole batch, its decoding included.",
+                &["call"],
+            )?,
+            store_errors: make.counters(
+                "hookcache_store_errors_total",
+                "Calls to the store that failed, by direction.",
+                &["call"],
+            )?,
+            paused: make
+                .gauge("hookcache_consumer_paused", "1 while the consumer pauses because the store is down.")?,
+            pauses: make.counter("hookcache_consumer_pauses_total", "Pauses of the consumer that have begun.")?,
+            reloads: make.counters(
+                "hookcache_config_reloads_total",
+                "Reloads of the configuration by result: applied or refused.",
+                &["result"],
+            )?,
+            registry: registry.clone(),
+        };
+        let build = make.gauges("hookcache_build_info", "1, with the version as a label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        series.buffer_oldest_age.set(f64::NAN);
+        for call in [StoreCall::Write, StoreCall::Read] {
+            series.store_errors.with_label_values(&[call.label()]).inc_by(0);
+        }
+        Ok(Self(Arc::new(series)))
+    }
+
+    /// The exposition format of Prometheus, version 0.0.4.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory can't fail, and an empty page is better than none if a label were ever broken.
+        let _ = TextEncoder::new().encode(&self.0.registry.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// `plane`, `route` and `method` are words of closed sets: pass no part of a request.
+    pub fn http_request(
+        &self,
+        plane: &'static str,
+        route: &'static str,
+        method: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        self.0.http_requests.with_label_values(&[plane, route, method, &status.to_string()]).inc();
+        self.0.http_seconds.with_label_values(&[plane, route]).observe(took.as_secs_f64());
+    }
+
+    pub fn appended(&self, accepted: bool) {
+        self.0.appended.with_label_values(&[if accepted { "accepted" } else { "failed" }]).inc();
+    }
+
+    pub fn buffer_depth(&self, visible: u64, in_flight: u64, dead: u64, oldest_age: Option<Duration>) {
+        for (state, count) in [("visible", visible), ("in_flight", in_flight), ("dead", dead)] {
+            self.0.buffer_messages.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.0.buffer_oldest_age.set(oldest_age.map_or(f64::NAN, |age| age.as_secs_f64()));
+    }
+
+    pub fn batch(&self) {
+        self.0.batches.inc();
+    }
+
+    pub fn tried(&self, messages: usize) {
+        self.0.attempts.inc_by(messages as u64);
+    }
+
+    pub fn outcome(&self, outcome: &'static str) {
+        self.0.outcomes.with_label_values(&[outcome]).inc();
+    }
+
+    pub fn readable_after(&self, time: Duration) {
+        self.0.set_to_readable.observe(time.as_secs_f64());
+    }
+
+    pub fn retry_alone(&self) {
+        self.0.retries.with_label_values(&["alone"]).inc();
+    }
+
+    pub fn retry_store(&self) {
+        self.0.retries.with_label_values(&["store"]).inc();
+    }
+
+    pub fn dead_letter(&self, reason: &'static str) {
+        self.0.dead_letters.with_label_values(&[reason]).inc();
+    }
+
+    pub fn delete_failed(&self) {
+        self.0.deletes_failed.inc();
+    }
+
+    pub fn take_failed(&self) {
+        self.0.take_errors.inc();
+    }
+
+    pub fn store_call(&self, call: StoreCall, took: Duration) {
+        self.0.store_seconds.with_label_values(&[call.label()]).observe(took.as_secs_f64());
+    }
+
+    pub fn store_error(&self, call: StoreCall) {
+        self.0.store_errors.with_label_values(&[call.label()]).inc();
+    }
+
+    pub fn paused(&self) {
+        self.0.paused.set(1);
+        self.0.pauses.inc();
+    }
+
+    pub fn resumed(&self) {
+        self.0.paused.set(0);
+    }
+
+    pub fn reloaded(&self, applied: bool) {
+        self.0.reloads.with_label_values(&[if applied { "applied" } else { "refused" }]).inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes a metric and registers it.
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn kept<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Result<T, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.kept(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.kept(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.kept(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.kept(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn float(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.kept(Gauge::new(name, help)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(ROAD_BUCKETS.to_vec());
+        self.kept(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(CALL_BUCKETS.to_vec());
+        self.kept(HistogramVec::new(options, labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_servers_in_one_process_count_apart() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.http_request("data", "set", "POST", 202, Duration::from_millis(2));
+        one.tried(3);
+        let series = r#"hookcache_http_requests_total{method="POST",plane="data",route="set",status="202"} 1"#;
+        assert!(one.text().contains(series), "{}", one.text());
+        assert!(one.text().contains("hookcache_consumer_attempts_total 3"));
+        assert!(!other.text().contains("status=\"202\""));
+        assert!(other.text().contains("hookcache_consumer_attempts_total 0"));
+    }
+
+    #[test]
+    fn an_age_that_the_backend_cannot_tell_is_not_zero() {
+        let metrics = Metrics::new();
+        metrics.buffer_depth(1, 2, 3, None);
+        assert!(metrics.text().contains("hookcache_buffer_oldest_age_seconds NaN"));
+        assert!(metrics.text().contains(r#"hookcache_buffer_messages{state="dead"} 3"#));
+        metrics.buffer_depth(0, 0, 0, Some(Duration::from_millis(1_500)));
+        assert!(metrics.text().contains("hookcache_buffer_oldest_age_seconds 1.5"));
+    }
+}

@@ -1,0 +1,66 @@
+//! What tests share: processes that they start and stop, a small HTTP client, and waiting without guessing.
+//!
+//! Every server listens on a free port of 127.0.0.1, is known to be the one that was started here (its process owns the
+//! listener), and is killed on drop. Nothing here retries an assertion: [`eventually`] waits for a state, with a
+//! deadline that only a fault reaches.
+
+pub mod client;
+pub mod dead;
+pub mod hookcache;
+pub mod process;
+pub mod redis;
+pub mod sqs;
+pub mod sqs_stand_in;
+pub mod stack;
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use client::{Reply, http_delete, http_get, http_post, http_send};
+pub use dead::dead_letters;
+pub use hookcache::Hookcache;
+pub use redis::Redis;
+pub use sqs::{LocalAwsSqs, Ministack, Queues};
+pub use sqs_stand_in::SqsStandIn;
+pub use tempfile::TempDir;
+
+/// How long a test waits for a state before it fails. Far more than a loaded machine needs.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Below the range from which the system hands out ports of its own, so that no outgoing connection takes one of ours.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port of 127.0.0.1 on which nothing listens.
+pub fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(PORTS);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits until `state` answers `Some`, and returns it. `what` is named when it never does.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut state: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = state().await {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// A file that `make tools` installs.
+pub fn tool(path: &str) -> PathBuf {
+    let path = repository().join(".tools").join(path);
+    assert!(path.exists(), "{} is missing: run `make tools`", path.display());
+    path
+}
+
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

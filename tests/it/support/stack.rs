@@ -1,0 +1,110 @@
+//! Redis and SQS as production has them, and what a test reads of them behind the program's back.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_sqs::Client;
+
+use super::sqs::client;
+use super::{Hookcache, Ministack, Queues, Redis, eventually, http_get};
+
+pub struct Stack {
+    pub redis: Redis,
+    pub sqs: Ministack,
+    pub queues: Queues,
+}
+
+/// A dead letter as it lies in its queue.
+#[derive(Debug)]
+pub struct Letter {
+    pub body: String,
+    /// The string attributes beside it.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Letter {
+    pub fn reason(&self) -> &str {
+        self.attributes.get("reason").map_or("", String::as_str)
+    }
+
+    pub fn detail(&self) -> &str {
+        self.attributes.get("detail").map_or("", String::as_str)
+    }
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        let (redis, sqs) = tokio::join!(Redis::start(), Ministack::start());
+        let queues = sqs.queues("webhooks").await;
+        Self { redis, sqs, queues }
+    }
+
+    /// The lines of a configuration file that lead to it. They end inside a table of their own.
+    pub fn toml(&self) -> String {
+        let Queues { queue_url, dead_letter_url } = &self.queues;
+        let (redis, endpoint) = (self.redis.url(), self.sqs.endpoint_url());
+        format!(
+            "[store]\nurl = \"{redis}\"\n[buffer]\nqueue_url = \"{queue_url}\"\ndead_letter_url = \
+             \"{dead_letter_url}\"\nendpoint_url = \"{endpoint}\"\nwait = \"1s\"\n"
+        )
+    }
+
+    /// The program over it, with more lines of configuration.
+    pub async fn hookcache(&self, toml: &str, args: &[&str]) -> Hookcache {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("hookcache.toml");
+        std::fs::write(&path, self.toml() + toml).expect("it is ours");
+        let path = path.display().to_string();
+        let hookcache = Hookcache::start(&[&["--config", path.as_str()], args].concat(), &[]).await;
+        // Its file has been read; from here on it runs as it is.
+        drop(folder);
+        hookcache
+    }
+
+    fn client(&self) -> Client {
+        client(&self.sqs.endpoint_url())
+    }
+
+    /// Puts a message into the queue by hand.
+    pub async fn put(&self, body: &str) {
+        let send = self.client().send_message().queue_url(&self.queues.queue_url).message_body(body);
+        send.send().await.expect("the queue takes it");
+    }
+
+    /// Takes dead letters until there are this many. They are gone from their queue then.
+    pub async fn take_dead(&self, count: usize) -> Vec<Letter> {
+        let (client, url) = (self.client(), &self.queues.dead_letter_url);
+        let letters = std::sync::Mutex::new(Vec::new());
+        eventually(&format!("{count} dead letters"), || async {
+            let receive = client.receive_message().queue_url(url).max_number_of_messages(10);
+            let received = receive.message_attribute_names("All").send().await.expect("an answer");
+            for message in received.messages() {
+                let handle = message.receipt_handle().expect("a receipt");
+                client.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("deleted");
+                let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value().map(str::to_owned);
+                let attributes = message.message_attributes().into_iter().flatten();
+                let attributes = attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?)));
+                let body = message.body().unwrap_or_default().to_owned();
+                letters.lock().expect("one task").push(Letter { body, attributes: attributes.collect() });
+            }
+            (letters.lock().expect("one task").len() >= count).then_some(())
+        })
+        .await;
+        letters.into_inner().expect("one task")
+    }
+}
+
+/// A series of the metrics page; `None` where there is no such line.
+pub fn series(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// Waits until a series of `/metrics` has a value.
+pub async fn until_series(hookcache: &Hookcache, name: &str, value: f64) {
+    let url = format!("{}/metrics", hookcache.admin_url());
+    eventually(&format!("{name} {value}"), || async {
+        let page = http_get(&url).await.text();
+        series(&page, name).filter(|found| *found == value)
+    })
+    .await;
+}
