@@ -16,6 +16,7 @@ pub mod stack;
 use std::future::Future;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub use client::{Reply, http_delete, http_get, http_post, http_send};
@@ -32,10 +33,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Below the range from which the system hands out ports of its own, so that no outgoing connection takes one of ours.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A port of 127.0.0.1 on which nothing listens.
+/// A port of 127.0.0.1 on which nothing listens, handed out to nobody else: tests run side by side, and a port that was
+/// asked for is listened on only a moment later.
 pub fn free_port() -> u16 {
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().expect("no holder panics");
     loop {
-        let port = fastrand::u16(PORTS);
+        let port = next.unwrap_or_else(|| fastrand::u16(PORTS));
+        *next = Some(if port + 1 < PORTS.end { port + 1 } else { PORTS.start });
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
