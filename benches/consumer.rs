@@ -26,6 +26,10 @@ mod configured;
 #[allow(dead_code, unused_imports, reason = "a bench needs only some of what the tests share")]
 mod support;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BATCHES: usize = 200;
 const MESSAGES_PER_BATCH: usize = 10;
 const REPEATS: usize = 10;

@@ -12,7 +12,7 @@ use crate::http_api::{Edge, JSON, Setup, patient, raw, set, until_closed};
 use crate::support::{http_get, http_post, http_send};
 
 /// A timeout that a test means to reach.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(500);
 
 /// A set with more members, or others.
 fn with(members: &str) -> String {

@@ -19,7 +19,7 @@ use crate::support::{dead_letters, eventually};
 /// Longer than any test takes: what is taken stays hidden.
 pub const LONG: Duration = Duration::from_secs(600);
 /// Short, but whole seconds, as SQS counts in them.
-pub const SHORT: Duration = Duration::from_secs(2);
+pub const SHORT: Duration = Duration::from_secs(3);
 /// Deadline of whatever must happen at some time.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Redis, TempDir, dead_letters, eventually};
 
 /// Short, so that a test sees several of them go by.
-const VISIBILITY: Duration = Duration::from_secs(1);
+const VISIBILITY: Duration = Duration::from_secs(2);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// A buffer, a store, and what a consumer needs beside them.

@@ -259,7 +259,7 @@ async fn a_duplicate_leaves_the_expiry_in_redis_as_it_was() {
 #[tokio::test]
 async fn a_frozen_redis_is_unavailable_within_the_timeout_and_recovers() {
     let redis = Redis::start().await;
-    let short = Duration::from_millis(200);
+    let short = Duration::from_secs(1);
     let store = halves(&Options { read_timeout: short, write_timeout: short, ..options(&redis.url()) });
     assert_eq!(store.one(put("acme", 1, &["k"])).await, [Outcome::Written]);
     until_read(&store, "k").await;
@@ -301,7 +301,7 @@ async fn reads_beyond_the_limit_are_told_so_at_once_and_the_others_are_answered(
 async fn a_write_is_acknowledged_only_when_its_replica_has_it_and_so_is_its_duplicate() {
     let redis = Redis::start().await;
     let replica = Redis::start().await;
-    let short = Duration::from_millis(400);
+    let short = Duration::from_secs(1);
     let acknowledge = Acknowledge::Replicas(1);
     let store = halves(&Options { acknowledge, write_timeout: short, ..options(&redis.url()) });
     let results = store.writer.write(&[put("acme", 1, &["k"])], now_ms()).await;

@@ -11,10 +11,10 @@ use crate::store_contract::{now_ms, put};
 use crate::support::Redis;
 
 /// Each answer comes so much later.
-const DELAY: Duration = Duration::from_millis(400);
+const DELAY: Duration = Duration::from_millis(500);
 /// Far longer than one answer takes, and shorter than the last of the writes waits for its turn.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-const WRITES: usize = 7;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+const WRITES: usize = 8;
 
 /// A port from which a server's answers come late.
 async fn slow_port(server: u16) -> u16 {
