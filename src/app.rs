@@ -208,8 +208,8 @@ fn consumer(config: &Config, places: &Places, live: &Live, metrics: &Metrics, cl
 
 fn ingest(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock: &Clock) -> Option<Ingest> {
     let (appender, _) = places.buffer.as_ref().filter(|_| config.roles.has(Role::Set))?;
-    let (stamper, keys_max) = (Stamper::new(clock.clone()), config.limits.keys_per_request_max);
-    Some(Ingest::new(appender.clone(), live.auth.clone(), stamper, keys_max, metrics.clone()))
+    let stamper = Stamper::new(clock.clone());
+    Some(Ingest::new(appender.clone(), live.auth.clone(), stamper, &config.limits, metrics.clone()))
 }
 
 fn serve(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock: &Clock) -> Option<Serve> {

@@ -8,6 +8,10 @@
 //! *At least once, in no order.* What [`Appender::append`] has acknowledged is offered by [`Taker::take`] until it is
 //! deleted or buried, across crashes and restarts. It may be offered more than once, and in any order.
 //!
+//! *Fair between accounts.* A message is not held up by the backlog of another account. The embedded buffer serves
+//! accounts in rounds; SQS does it by the message group, which is the account (its fair queues: quiet groups come first).
+//! An emulator of SQS does nothing of the kind.
+//!
 //! *Taking hides.* A taken message is hidden for [`Taker::visibility`]. Who needs longer calls [`Taker::hide`]; who
 //! wants it back sooner calls it with a shorter time. What was in flight when an embedded buffer's process died is
 //! offered again at once on start.

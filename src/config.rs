@@ -34,6 +34,7 @@ use crate::{buffer, store, ttl};
 
 pub use crate::consumer::Options as ConsumerOptions;
 pub use crate::http::Options as HttpOptions;
+pub use crate::ingest::Options as LimitsOptions;
 pub use fields::{parse_ttl, spell_ttl};
 pub use layers::{Source, Sources};
 pub use lists::check_token_name;
@@ -92,11 +93,6 @@ impl Roles {
     pub fn iter(&self) -> impl Iterator<Item = Role> + '_ {
         self.0.iter().copied()
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitsOptions {
-    pub keys_per_request_max: usize,
 }
 
 /// SQS where `buffer.queue_url` is set.

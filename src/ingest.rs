@@ -9,20 +9,38 @@
 //!
 //! Limits: those of the envelope; one append per request, up to
 //! [`SETS_PER_ARRAY_MAX`](crate::envelope::limits::SETS_PER_ARRAY_MAX) per array. How many requests there are at once
-//! is bounded by the edge.
+//! is bounded by the edge. How many sets and deletes an account may send is counted by `limiter`, in this process alone,
+//! where the operator wants it: after everything else was checked, so that what is refused for another reason costs no
+//! token.
+
+mod limiter;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Auth, Caller, Scope};
 use crate::buffer::{AppendError, Appender};
-use crate::envelope::{Fault, FaultCode, Refusal, Stamp, Stamper};
+use crate::envelope::{Fault, FaultCode, Refusal, Stamper};
 use crate::problem::{Code, Item, Problem};
 use crate::source::{Accepted, Direct, Rejection, direct};
 use crate::telemetry::{Metrics, trace};
+
+use limiter::{Limiter, Wait};
+
+pub use limiter::SetRate;
+
+/// What the operator bounds, below the limits of the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The most webhook keys that one request may name.
+    pub keys_per_request_max: usize,
+    /// What each account may send to this process; `None` where that is not bounded.
+    pub set_rate: Option<SetRate>,
+}
 
 /// The mover. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +51,7 @@ struct Parts {
     auth: Auth,
     stamper: Stamper,
     direct: Direct,
+    limiter: Option<Limiter>,
     metrics: Metrics,
     appends: TaskTracker,
 }
@@ -77,10 +96,10 @@ pub enum SetAnswer {
 type Checked = Result<Accepted, Problem>;
 
 impl Ingest {
-    /// `keys_max` is the most webhook keys that one request may name.
-    pub fn new(appender: Appender, auth: Auth, stamper: Stamper, keys_max: usize, metrics: Metrics) -> Self {
-        let (direct, appends) = (Direct::new(keys_max), TaskTracker::new());
-        Self(Arc::new(Parts { appender, auth, stamper, direct, metrics, appends }))
+    pub fn new(appender: Appender, auth: Auth, stamper: Stamper, options: &Options, metrics: Metrics) -> Self {
+        let (direct, appends) = (Direct::new(options.keys_per_request_max), TaskTracker::new());
+        let limiter = options.set_rate.map(Limiter::new);
+        Self(Arc::new(Parts { appender, auth, stamper, direct, limiter, metrics, appends }))
     }
 
     /// The most webhook keys that one request may name.
@@ -95,19 +114,19 @@ impl Ingest {
 
     /// Accepts one set request, or an array of them.
     pub async fn set(&self, caller: &Caller, body: Bytes, traceparent: Option<&str>) -> Result<SetAnswer, Problem> {
-        let text = utf8(&body)?;
+        let (text, now) = (utf8(&body)?, Instant::now());
         let Some(elements) = direct::elements(text) else {
-            let checked = self.0.checked_set(text, &self.0.stamper.stamp(), caller);
+            let checked = self.0.checked_set(text, caller, now);
             return self.append_all(vec![checked], traceparent).await.remove(0).map(SetAnswer::One);
         };
         let elements = elements.map_err(rejected)?;
-        let checked = elements.into_iter().map(|text| self.0.checked_set(text, &self.0.stamper.stamp(), caller));
+        let checked = elements.into_iter().map(|text| self.0.checked_set(text, caller, now));
         Ok(SetAnswer::Many(self.append_all(checked.collect(), traceparent).await))
     }
 
     /// Accepts one delete request.
     pub async fn delete(&self, caller: &Caller, body: Bytes, traceparent: Option<&str>) -> Result<Receipt, Problem> {
-        let checked = self.0.checked_delete(utf8(&body)?, &self.0.stamper.stamp(), caller);
+        let checked = self.0.checked_delete(utf8(&body)?, caller, Instant::now());
         self.append_all(vec![checked], traceparent).await.remove(0)
     }
 
@@ -168,14 +187,14 @@ impl Ingest {
 }
 
 impl Parts {
-    fn checked_set(&self, text: &str, stamp: &Stamp, caller: &Caller) -> Checked {
-        let accepted = self.direct.set(text, stamp, &caller.name).map_err(rejected)?;
-        self.granted(accepted, caller)
+    fn checked_set(&self, text: &str, caller: &Caller, now: Instant) -> Checked {
+        let accepted = self.direct.set(text, &self.stamper.stamp(), &caller.name).map_err(rejected)?;
+        self.granted(accepted, caller).and_then(|accepted| self.within_rate(accepted, now))
     }
 
-    fn checked_delete(&self, text: &str, stamp: &Stamp, caller: &Caller) -> Checked {
-        let accepted = self.direct.delete(text, stamp, &caller.name).map_err(rejected)?;
-        self.granted(accepted, caller)
+    fn checked_delete(&self, text: &str, caller: &Caller, now: Instant) -> Checked {
+        let accepted = self.direct.delete(text, &self.stamper.stamp(), &caller.name).map_err(rejected)?;
+        self.granted(accepted, caller).and_then(|accepted| self.within_rate(accepted, now))
     }
 
     fn granted(&self, accepted: Accepted, caller: &Caller) -> Checked {
@@ -193,6 +212,31 @@ impl Parts {
                 Err(problem.with_errors(vec![item]))
             }
             Some(Refusal::ReservedKeys(indexes)) => Err(reserved(&indexes)),
+        }
+    }
+
+    fn within_rate(&self, accepted: Accepted, now: Instant) -> Checked {
+        let account = accepted.account();
+        let Some(wait) = self.limiter.as_ref().and_then(|limiter| limiter.take(account, now).err()) else {
+            return Ok(accepted);
+        };
+        self.metrics.rate_limited();
+        let id = &accepted.wire.id;
+        tracing::info!(id, %account, "refused, as its account sends too much");
+        Err(beyond_rate(wait).with_instance(id))
+    }
+}
+
+fn beyond_rate(wait: Wait) -> Problem {
+    match wait {
+        Wait::ForToken(wait) => {
+            let detail = "the account sends more sets and deletes than `limits.sets_per_second` allows: send this one \
+                          again later, and fewer from now on";
+            Problem::new(Code::AccountRateLimited, detail).with_retry_after(wait)
+        }
+        Wait::ForRoom(wait) => {
+            let detail = "too many accounts send at once to count each of them: try again later";
+            Problem::new(Code::Overloaded, detail).with_retry_after(wait)
         }
     }
 }

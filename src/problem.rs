@@ -3,6 +3,9 @@
 //! Every code stands in [`Code::ALL`] and in docs/errors.md, and a test holds the two together. A problem never holds
 //! a value of a payload, a token or a password. A leaf: it knows no HTTP library, so a status is a plain number.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// The content type of a problem.
@@ -10,9 +13,9 @@ const CONTENT_TYPE: &str = "application/problem+json";
 /// The page that `type` points to, and its text, which the data plane serves.
 pub const DOCS_PATH: &str = "/docs/errors.md";
 pub const DOCS: &str = include_str!("../docs/errors.md");
-/// After how many seconds a caller may try again where only time helps: about as long as a restart or a failover takes
-/// to show.
-const RETRY_AFTER_SECONDS: &str = "2";
+/// After how many seconds a caller may try again where only time helps and nobody knows how much: about as long as a
+/// restart or a failover takes to show.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 macro_rules! codes {
     ($($name:ident = $text:literal, $status:literal, $title:literal;)*) => {
@@ -63,6 +66,7 @@ codes! {
     AnswerTooLarge = "answer-too-large", 413, "The answer would be too large";
     PathTooLong = "path-too-long", 414, "The path is too long";
     UnsupportedMediaType = "unsupported-media-type", 415, "The body must be application/json";
+    AccountRateLimited = "account-rate-limited", 429, "The account sends too much";
     EntryUnreadable = "entry-unreadable", 500, "The entry can't be read";
     Internal = "internal", 500, "A fault of the server";
     BufferUnavailable = "buffer-unavailable", 503, "The buffer can't be reached";
@@ -75,7 +79,7 @@ codes! {
 impl Code {
     /// Does the same call help later? Then the answer carries `Retry-After`.
     pub fn retry_helps(self) -> bool {
-        self.status() == 503
+        matches!(self.status(), 429 | 503)
     }
 }
 
@@ -99,6 +103,8 @@ pub struct Problem {
     pub errors: Vec<Item>,
     /// What is allowed and what came, where something is too large.
     pub limit_and_size: Option<(u64, u64)>,
+    /// When a retry may help, where that is known.
+    retry_after_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -114,13 +120,22 @@ struct Json<'a> {
     limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    #[serde(rename = "retryAfterSeconds", skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "<[Item]>::is_empty")]
     errors: &'a [Item],
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), instance: None, errors: Vec::new(), limit_and_size: None }
+        Self {
+            code,
+            detail: detail.into(),
+            instance: None,
+            errors: Vec::new(),
+            limit_and_size: None,
+            retry_after_seconds: None,
+        }
     }
 
     pub fn with_errors(self, errors: Vec<Item>) -> Self {
@@ -135,19 +150,30 @@ impl Problem {
         Self { instance: Some(id.into()), ..self }
     }
 
+    /// In whole seconds, rounded up: who comes earlier is refused again.
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after_seconds: Some(seconds.max(1)), ..self }
+    }
+
     pub fn status(&self) -> u16 {
         self.code.status()
     }
 
+    /// After how many seconds the same call may help; `None` where it never does.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        self.code.retry_helps().then(|| self.retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS))
+    }
+
     /// The headers that tell of it, beside what its body says; names in lower case.
-    pub fn headers(&self) -> Vec<(&'static str, &'static str)> {
-        let mut headers = vec![("content-type", CONTENT_TYPE)];
-        if self.code.retry_helps() {
-            headers.push(("retry-after", RETRY_AFTER_SECONDS));
+    pub fn headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+        let mut headers = vec![("content-type", CONTENT_TYPE.into())];
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.push(("retry-after", seconds.to_string().into()));
         }
         match self.code {
-            Code::TokenRequired => headers.push(("www-authenticate", "Bearer")),
-            Code::TokenUnknown => headers.push(("www-authenticate", r#"Bearer error="invalid_token""#)),
+            Code::TokenRequired => headers.push(("www-authenticate", "Bearer".into())),
+            Code::TokenUnknown => headers.push(("www-authenticate", r#"Bearer error="invalid_token""#.into())),
             _ => {}
         }
         headers
@@ -170,6 +196,7 @@ impl Serialize for Problem {
             instance: self.instance.as_ref().map(|id| format!("urn:uuid:{id}")),
             limit: self.limit_and_size.map(|(limit, _)| limit),
             size: self.limit_and_size.map(|(_, size)| size),
+            retry_after_seconds: self.retry_after_seconds(),
             errors: &self.errors,
         };
         json.serialize(to)
@@ -210,5 +237,21 @@ mod tests {
         let full: serde_json::Value = serde_json::from_slice(&full.with_instance("i").to_json()).unwrap();
         assert_eq!((&full["limit"], &full["size"]), (&1.into(), &2.into()));
         assert_eq!((&full["errors"][0]["pointer"], &full["instance"]), (&"/a".into(), &"urn:uuid:i".into()));
+    }
+
+    #[test]
+    fn when_to_come_back_is_told_in_whole_seconds_and_never_too_early() {
+        let told = |problem: &Problem| {
+            let json: serde_json::Value = serde_json::from_slice(&problem.to_json()).unwrap();
+            let header = problem.headers().into_iter().find(|(name, _)| *name == "retry-after");
+            (header.map(|(_, value)| value.into_owned()), json["retryAfterSeconds"].as_u64())
+        };
+        let limited = |wait| told(&Problem::new(Code::AccountRateLimited, "x").with_retry_after(wait));
+        for (wait_ms, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (61_000, 61)] {
+            let wait = Duration::from_millis(wait_ms);
+            assert_eq!(limited(wait), (Some(seconds.to_string()), Some(seconds)), "{wait:?}");
+        }
+        assert_eq!(told(&Problem::new(Code::BufferFull, "x")), (Some("2".to_owned()), Some(2)));
+        assert_eq!(told(&Problem::new(Code::NotFound, "x")), (None, None));
     }
 }

@@ -39,7 +39,8 @@ impl IntoResponse for Failure {
         let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, problem.to_json()).into_response();
         for (name, value) in problem.headers() {
-            response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let value = HeaderValue::from_str(&value).expect("a problem's headers are plain ASCII");
+            response.headers_mut().insert(HeaderName::from_static(name), value);
         }
         response
     }

@@ -1,4 +1,5 @@
-//! The buffer on local disk: durable by group commit, first in first out as far as redelivery allows.
+//! The buffer on local disk: durable by group commit, fair between accounts, and first in first out within one as far
+//! as redelivery allows.
 //!
 //! What survives a crash lies in the file: messages, how often each was taken (written with the next commit, never
 //! waited for, so a crash may forget the latest ones) and dead letters. What need not survive lies in memory: which
@@ -6,7 +7,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `index` | what is ready and what is hidden, in memory |
+//! | `index` | what is known of each message without its body, and what is hidden, in memory |
+//! | `ready` | what may be taken, and whose turn it is |
 //! | `ledger` | the tables, and the commands of the group commit |
 //! | `dead` | walks over the dead letters |
 //!
@@ -15,6 +17,7 @@
 mod dead;
 mod index;
 mod ledger;
+mod ready;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::buffer::HIDE_MAX;
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
+use crate::ingest::SetRate;
 use crate::store::Acknowledge;
 use crate::ttl::{Rules, ScopePattern, Ttl};
 use crate::{buffer, store};
@@ -24,6 +26,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Replicas that a write can be made to wait for; more than that nobody runs.
 const REPLICAS_MAX: u32 = 16;
+/// Sets per second and account, and those at once, that can be told from no limit: no process takes that many.
+const SETS_PER_SECOND_MAX: u32 = 1_000_000;
 
 pub(super) fn narrow(merged: &Merged) -> Result<Config, Vec<Fault>> {
     let mut fields = Fields::new(merged);
@@ -45,8 +49,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     });
     let roles = roles(fields);
     let http = http(fields);
-    let most_keys = KEYS_PER_REQUEST_MAX as u32;
-    let limits = LimitsOptions { keys_per_request_max: fields.count("limits.keys_per_request_max", 1..=most_keys) };
+    let limits = limits(fields);
     let data_dir_or_here = data_dir.clone().unwrap_or_default();
     let buffer = buffer(fields, &data_dir_or_here);
     let store = store(fields, &data_dir_or_here);
@@ -111,6 +114,17 @@ fn http(fields: &mut Fields<'_>) -> HttpOptions {
         idle_timeout: fields.duration("http.idle_timeout", 100 * MILLISECOND..=HOUR),
         drain_deadline: fields.duration("http.drain_deadline", Duration::ZERO..=10 * MINUTE),
     }
+}
+
+fn limits(fields: &mut Fields<'_>) -> LimitsOptions {
+    let keys_per_request_max = fields.count("limits.keys_per_request_max", 1..=KEYS_PER_REQUEST_MAX as u32);
+    let per_second = NonZeroU32::new(fields.number("limits.sets_per_second", 0..=SETS_PER_SECOND_MAX));
+    let burst = NonZeroU32::new(fields.number("limits.sets_burst", 0..=SETS_PER_SECOND_MAX));
+    if per_second.is_none() && burst.is_some() {
+        fields.refuse("limits.sets_burst", "is for limits.sets_per_second alone: set that too, or leave this at 0");
+    }
+    let set_rate = per_second.map(|per_second| SetRate { per_second, burst: burst.unwrap_or(per_second) });
+    LimitsOptions { keys_per_request_max, set_rate }
 }
 
 fn buffer(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<BufferOptions> {

@@ -150,6 +150,14 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
             "[buffer]\nmax_bytes = \"4GB\"",
             at("buffer.max_bytes", "was \"4GB\", must be a size with a unit, 1MiB to 16TiB, such as \"4GiB\""),
         ),
+        (
+            "[limits]\nsets_per_second = -1",
+            at("limits.sets_per_second", "was -1, must be a whole number, 0 to 1000000"),
+        ),
+        (
+            "[limits]\nsets_per_second = 5\nsets_burst = 0.5",
+            at("limits.sets_burst", "was 0.5, must be a whole number, 0 to 1000000"),
+        ),
         ("[consumer]\npollers = 0", at("consumer.pollers", "was 0, must be a whole number, 1 to 64")),
         ("[consumer]\npollers = -1", at("consumer.pollers", "was -1, must be a whole number, 1 to 64")),
         ("[consumer]\npollers = \"2\"", at("consumer.pollers", "was \"2\", must be a whole number, 1 to 64")),
@@ -196,6 +204,10 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
         (
             "[store]\nurl = \"redis://h\"\nca_file = \"ca\"".to_owned(),
             "store.ca_file (file test.toml): is for TLS alone",
+        ),
+        (
+            "[limits]\nsets_burst = 100".to_owned(),
+            "limits.sets_burst (file test.toml): is for limits.sets_per_second alone",
         ),
         ("[consumer]\npause_min = \"20s\"".to_owned(), "consumer.pause_min (file test.toml): must not be longer"),
         ("[ttl]\nmin = \"2d\"\nmax = \"1d\"".to_owned(), "ttl.min (file test.toml): must not be longer"),

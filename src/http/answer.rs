@@ -46,7 +46,8 @@ pub fn problem(problem: &Problem) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(problem.to_json().into())));
     *answer.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in problem.headers() {
-        answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        let value = HeaderValue::from_str(&value).expect("a problem's headers are plain ASCII");
+        answer.headers_mut().insert(HeaderName::from_static(name), value);
     }
     answer
 }

@@ -43,6 +43,7 @@ struct Series {
     buffer_messages: IntGaugeVec,
     buffer_oldest_age: Gauge,
     appended: IntCounterVec,
+    rate_limited: IntCounter,
     batches: IntCounter,
     outcomes: IntCounterVec,
     attempts: IntCounter,
@@ -94,6 +95,10 @@ impl Metrics {
                 "hookcache_appends_total",
                 "Appends to the buffer by result: accepted or failed.",
                 &["result"],
+            )?,
+            rate_limited: make.counter(
+                "hookcache_sets_rate_limited_total",
+                "Sets and deletes that were refused because of limits.sets_per_second.",
             )?,
             batches: make.counter("hookcache_consumer_batches_total", "Batches that the consumer has taken.")?,
             outcomes: make.counters(
@@ -172,6 +177,10 @@ impl Metrics {
 
     pub fn appended(&self, accepted: bool) {
         self.0.appended.with_label_values(&[if accepted { "accepted" } else { "failed" }]).inc();
+    }
+
+    pub fn rate_limited(&self) {
+        self.0.rate_limited.inc();
     }
 
     pub fn buffer_depth(&self, visible: u64, in_flight: u64, dead: u64, oldest_age: Option<Duration>) {

@@ -13,7 +13,7 @@ use hookcache::envelope::{
     Account, Accounts, Action, Clock, Envelope, Flow, Grants, Stamper, Version, WebhookKey, wire,
 };
 use hookcache::http::{self as edge, Data, Options, Plane, Probes};
-use hookcache::ingest::Ingest;
+use hookcache::ingest::{self, Ingest};
 use hookcache::serve::Serve;
 use hookcache::store::{self, Effect, Reader, Write, Writer};
 use hookcache::telemetry::Metrics;
@@ -94,7 +94,8 @@ impl Edge {
         let grants = Grants { callers: setup.policy.callers(), reserved: setup.reserved };
         let (auth, metrics) = (Auth::new(setup.policy, grants), Metrics::new());
         let (appender, stamper) = (Appender::Embedded(appender), Stamper::new(Clock::system()));
-        let ingest = Ingest::new(appender, auth.clone(), stamper, 1_000, metrics.clone());
+        let limits = ingest::Options { keys_per_request_max: 1_000, set_rate: None };
+        let ingest = Ingest::new(appender, auth.clone(), stamper, &limits, metrics.clone());
         let serve = Serve::new(reader, auth.clone(), setup.max_age, Clock::system(), metrics.clone());
         let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve) }));
         let (address, stop, task) = listen(plane, probes(&metrics, &[]), &metrics, setup.options).await;

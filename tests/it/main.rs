@@ -13,6 +13,7 @@ mod durability;
 mod harness;
 mod http_api;
 mod kill;
+mod limits;
 mod operations;
 mod pipeline;
 mod readme;

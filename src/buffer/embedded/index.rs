@@ -3,13 +3,14 @@
 //! It holds no bodies. It is changed by the thread that commits (what came, what went) and by the takers (what is
 //! hidden), each time for a few tree operations under a lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::Depth;
+use super::ready::{Group, Ready};
 
 /// Receive counts that ride in one commit at most; the others take the next one.
 const COUNTS_PER_COMMIT_MAX: usize = 1_000;
@@ -27,6 +28,7 @@ pub(super) struct Facts {
     pub(super) enqueued_at_ms: u64,
     pub(super) bytes: u64,
     pub(super) receive_count: u32,
+    pub(super) group: Group,
 }
 
 struct Slot {
@@ -52,8 +54,7 @@ impl Dead {
 pub(super) struct Index {
     session: u64,
     slots: HashMap<u64, Slot>,
-    /// First in, first out.
-    ready: BTreeSet<u64>,
+    ready: Ready,
     hidden: BTreeSet<(Instant, u64)>,
     /// Whose receive count in the file is behind.
     uncounted: BTreeSet<u64>,
@@ -66,7 +67,7 @@ impl Index {
         Self {
             session: Uuid::new_v4().as_u64_pair().0,
             slots: HashMap::new(),
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             hidden: BTreeSet::new(),
             uncounted: BTreeSet::new(),
             bytes: 0,
@@ -80,7 +81,8 @@ impl Index {
     }
 
     /// Makes the index match the file: what it knows keeps its state, so that what is in flight stays so.
-    pub(super) fn reconcile(&mut self, in_file: HashMap<u64, Facts>, dead: Dead) {
+    /// What it does not know comes in the order of the file.
+    pub(super) fn reconcile(&mut self, in_file: BTreeMap<u64, Facts>, dead: Dead) {
         let gone: Vec<u64> = self.slots.keys().filter(|seq| !in_file.contains_key(seq)).copied().collect();
         for seq in gone {
             self.remove(seq);
@@ -96,7 +98,7 @@ impl Index {
     pub(super) fn insert(&mut self, seq: u64, facts: Facts) {
         self.bytes += facts.bytes;
         self.slots.insert(seq, Slot { facts, hidden_until: None });
-        self.ready.insert(seq);
+        self.ready.insert(facts.group, seq);
     }
 
     pub(super) fn remove(&mut self, seq: u64) {
@@ -104,9 +106,9 @@ impl Index {
         self.bytes -= slot.facts.bytes;
         self.uncounted.remove(&seq);
         match slot.hidden_until {
-            Some(until) => self.hidden.remove(&(until, seq)),
-            None => self.ready.remove(&seq),
-        };
+            Some(until) => _ = self.hidden.remove(&(until, seq)),
+            None => self.ready.remove(slot.facts.group, seq),
+        }
     }
 
     pub(super) fn bury(&mut self, seq: u64, bytes: u64) {
@@ -125,7 +127,7 @@ impl Index {
         self.show(now);
         let mut taken = Vec::new();
         while taken.len() < max
-            && let Some(seq) = self.ready.pop_first()
+            && let Some(seq) = self.ready.pop()
         {
             let Some(slot) = self.slots.get_mut(&seq) else { continue };
             slot.facts.receive_count = slot.facts.receive_count.saturating_add(1);
@@ -146,7 +148,7 @@ impl Index {
             }
             if let Some(slot) = self.slots.get_mut(&seq) {
                 slot.hidden_until = None;
-                self.ready.insert(seq);
+                self.ready.insert(slot.facts.group, seq);
             }
         }
     }
@@ -202,7 +204,7 @@ impl Index {
 
     pub(super) fn depth(&mut self, now: Instant, now_ms: u64) -> Depth {
         self.show(now);
-        let oldest = self.ready.first().and_then(|seq| self.slots.get(seq)).map(|slot| slot.facts.enqueued_at_ms);
+        let oldest = self.ready.oldest().and_then(|seq| self.slots.get(&seq)).map(|slot| slot.facts.enqueued_at_ms);
         Depth {
             visible: self.ready.len() as u64,
             in_flight: self.hidden.len() as u64,

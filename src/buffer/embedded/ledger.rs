@@ -1,6 +1,6 @@
 //! The buffer's tables, and what a group commit does to them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::{AppendError, MessageId};
 use super::index::{Dead, Facts, Taken};
+use super::ready::Groups;
 use super::{Live, message_id};
 use crate::disk::file::{Format, open_table};
 use crate::disk::{Book, Fault};
@@ -80,6 +81,7 @@ pub(super) struct Ledger {
     live: Arc<Live>,
     bytes_max: u64,
     next_seq: u64,
+    groups: Groups,
 }
 
 /// What one commit did, for the index.
@@ -98,7 +100,7 @@ pub(super) struct Applied {
 
 impl Ledger {
     pub(super) fn new(live: Arc<Live>, bytes_max: u64) -> Self {
-        Self { live, bytes_max, next_seq: 1 }
+        Self { live, bytes_max, next_seq: 1, groups: Groups::new() }
     }
 }
 
@@ -112,7 +114,7 @@ impl Book for Ledger {
     type Applied = Applied;
 
     fn load(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
-        let (next_seq, dead, facts) = read_all(transaction)?;
+        let (next_seq, dead, facts) = read_all(transaction, &self.groups)?;
         self.next_seq = self.next_seq.max(next_seq);
         self.live.index().reconcile(facts, dead);
         self.live.ready.notify_one();
@@ -228,6 +230,7 @@ impl Ledger {
                         enqueued_at_ms: *enqueued_at_ms,
                         bytes: message.body.len() as u64 + ROW_BYTES,
                         receive_count: 0,
+                        group: self.groups.of(message.account.as_str()),
                     };
                     if bytes.saturating_add(facts.bytes) > self.bytes_max {
                         applied.appended.push(None);
@@ -246,7 +249,7 @@ impl Ledger {
                         }
                     }
                 }
-                Command::Exhume { exhumation, .. } => tables.exhume(exhumation, applied)?,
+                Command::Exhume { exhumation, .. } => tables.exhume(exhumation, &self.groups, applied)?,
             }
         }
         tables.write_counters(dead, applied)
@@ -293,7 +296,7 @@ impl Tables<'_> {
     }
 
     /// What is gone already is left out. Redriving takes no more room than the letters did, so `bytes_max` allows it.
-    fn exhume(&mut self, exhumation: &Exhumation, applied: &mut Applied) -> Result<(), redb::Error> {
+    fn exhume(&mut self, exhumation: &Exhumation, groups: &Groups, applied: &mut Applied) -> Result<(), redb::Error> {
         for seq in &exhumation.dropped {
             if let Some(row) = self.dead.remove(seq)? {
                 applied.exhumed.add(dead_bytes(&row.value()));
@@ -304,7 +307,8 @@ impl Tables<'_> {
             let row = row.value();
             let (_, _, _, _, _, account, traceparent, body) = row;
             let bytes = body.len() as u64 + ROW_BYTES;
-            let facts = Facts { enqueued_at_ms: exhumation.at_ms, bytes, receive_count: 0 };
+            let group = groups.of(account);
+            let facts = Facts { enqueued_at_ms: exhumation.at_ms, bytes, receive_count: 0, group };
             self.facts.insert(applied.next_seq, (facts.enqueued_at_ms, bytes, 0, account))?;
             self.bodies.insert(applied.next_seq, (traceparent, body))?;
             applied.exhumed.add(dead_bytes(&row));
@@ -324,13 +328,14 @@ impl Tables<'_> {
     }
 }
 
-fn read_all(transaction: &ReadTransaction) -> Result<(u64, Dead, HashMap<u64, Facts>), redb::Error> {
-    let mut all = HashMap::new();
+fn read_all(transaction: &ReadTransaction, groups: &Groups) -> Result<(u64, Dead, BTreeMap<u64, Facts>), redb::Error> {
+    let mut all = BTreeMap::new();
     if let Some(table) = open_table(transaction, FACTS)? {
         for row in table.iter()? {
             let (seq, row) = row?;
-            let (enqueued_at_ms, bytes, receive_count, _) = row.value();
-            all.insert(seq.value(), Facts { enqueued_at_ms, bytes, receive_count });
+            let (enqueued_at_ms, bytes, receive_count, account) = row.value();
+            let group = groups.of(account);
+            all.insert(seq.value(), Facts { enqueued_at_ms, bytes, receive_count, group });
         }
     }
     let Some(counters) = open_table(transaction, COUNTERS)? else {

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use hookcache::buffer::embedded::{self, Options};
+use hookcache::disk::Storage;
+use hookcache::envelope::Clock;
 
 use super::*;
 
@@ -23,12 +25,106 @@ async fn open(wanted: Wanted) -> Fixture {
 
 crate::buffer_contract!(open);
 
+fn message_of(account: &str, number: usize) -> WireForm {
+    WireForm { account: Account::parse(account).unwrap(), ..message(number) }
+}
+
+/// Concurrently, so that they share commits.
+async fn append_backlog(appender: &Appender, account: &str, numbers: std::ops::Range<usize>) {
+    let append = |number| {
+        let (appender, message) = (appender.clone(), message_of(account, number));
+        tokio::spawn(async move { appender.append(message).await })
+    };
+    for appended in numbers.map(append).collect::<Vec<_>>() {
+        appended.await.unwrap().unwrap();
+    }
+}
+
+/// Which of the quiet account's messages, numbered from `QUIET` on, are among the deliveries, in their order.
+fn quiet_ones(deliveries: &[Delivery]) -> Vec<usize> {
+    let number = |delivery: &Delivery| serde_json::from_slice::<serde_json::Value>(&delivery.body).unwrap();
+    let numbers = deliveries.iter().map(|delivery| number(delivery)["number"].as_u64().unwrap() as usize);
+    numbers.filter(|number| *number >= QUIET).collect()
+}
+
+const QUIET: usize = 100_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_messages_behind_the_backlog_of_another_account_are_in_the_next_two_takes_over_a_restart_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buffer.redb");
+    let (appender, taker) = open_at(&path, wanted(LONG, 1));
+    append_backlog(&appender, "noisy", 0..5_000).await;
+    for number in QUIET..QUIET + 10 {
+        appender.append(message_of("quiet", number)).await.unwrap();
+    }
+    let all: Vec<usize> = (QUIET..QUIET + 10).collect();
+    assert_eq!(quiet_ones(&take_all(&taker, 20).await), all, "each of ten rounds takes one of each account");
+    drop((appender, taker));
+
+    let (_appender, taker) = open_at(&path, wanted(LONG, 1));
+    assert_eq!(quiet_ones(&take_all(&taker, 20).await), all);
+    let depth = taker.depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (4_990, 20), "and the other one is served as well");
+}
+
 #[tokio::test]
-async fn messages_are_offered_first_in_first_out() {
+async fn an_account_whose_messages_come_back_again_and_again_holds_up_nobody() {
+    let buffer = open(wanted(LONG, 1)).await;
+    append_backlog(&buffer.appender, "failing", 0..30).await;
+    for round in 0..20 {
+        let failing = take_all(&buffer.taker, 10).await;
+        all_ok(buffer.taker.hide(&receipts(&failing), Duration::ZERO).await, 10);
+        let (first, last) = (QUIET + 3 * round, QUIET + 3 * round + 2);
+        for number in first..=last {
+            buffer.appender.append(message_of("quiet", number)).await.unwrap();
+        }
+        let taken = take_all(&buffer.taker, 10).await;
+        assert_eq!(quiet_ones(&taken), [first, first + 1, last], "all of them at the first take, in order");
+        let (quiet, failing): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|one| !quiet_ones(&[one.clone()]).is_empty());
+        all_ok(buffer.taker.delete(&receipts(&quiet)).await, 3);
+        all_ok(buffer.taker.hide(&receipts(&failing), Duration::ZERO).await, 7);
+    }
+    assert_eq!(buffer.taker.depth().await.unwrap().visible, 30, "and they are all still there");
+}
+
+#[tokio::test]
+async fn the_age_of_the_oldest_message_is_that_of_any_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buffer.redb");
+    let hands = Arc::new(AtomicUsize::new(0));
+    let clock = {
+        let hands = hands.clone();
+        Clock::from_fn(move || hands.load(Ordering::Relaxed) as u64)
+    };
+    let (appender, taker) =
+        embedded::open_on(Storage::File(path.clone()), options(&path, wanted(LONG, 1)), clock).unwrap();
+    for (account, at_ms) in [("a", 1_000), ("b", 2_000), ("a", 3_000), ("b", 4_000)] {
+        hands.store(at_ms, Ordering::Relaxed);
+        appender.append(message_of(account, at_ms)).await.unwrap();
+    }
+    hands.store(10_000, Ordering::Relaxed);
+    let oldest_ms = async || taker.depth().await.unwrap().oldest_age.map(|age| age.as_millis());
+    assert_eq!(oldest_ms().await, Some(9_000));
+    let taken = taker.take(2).await.unwrap();
+    assert_eq!(oldest_ms().await, Some(7_000), "one of each account is taken");
+    all_ok(taker.hide(&receipts(&taken[1..]), Duration::ZERO).await, 1);
+    assert_eq!(oldest_ms().await, Some(8_000));
+    all_ok(taker.hide(&receipts(&taken[..1]), Duration::ZERO).await, 1);
+    assert_eq!(oldest_ms().await, Some(9_000));
+}
+
+#[tokio::test]
+async fn messages_of_an_account_are_offered_first_in_first_out() {
     let buffer = open(wanted(LONG, 1)).await;
     append_all(&buffer.appender, 0..30).await;
     let bodies: Vec<_> = take_all(&buffer.taker, 30).await.into_iter().map(|delivery| delivery.body).collect();
-    assert_eq!(bodies, (0..30).map(|number| message(number).body).collect::<Vec<_>>());
+    for account in 0..3 {
+        let of_account: Vec<_> = (account..30).step_by(3).map(|number| message(number).body).collect();
+        let offered: Vec<_> = bodies.iter().filter(|body| of_account.contains(body)).cloned().collect();
+        assert_eq!(offered, of_account);
+    }
 }
 
 #[tokio::test]
