@@ -2,7 +2,8 @@
 //!
 //! A full bucket is the same as none. So only those are kept that are not full: an account that has been quiet for a
 //! while is forgotten, and made-up names make no bucket last longer than the time that one token takes. What a bucket
-//! needs to remember is one moment, when it will be full again (the generic cell rate algorithm).
+//! needs to remember is one moment, when it will be full again (the generic cell rate algorithm). This table and its
+//! bound are the point, and what the crate for it (`governor`) leaves to its user.
 //!
 //! Limits: [`BUCKETS_MAX`] buckets at once. Beyond it those that are there stay, and an account that has none waits
 //! until one is full: nobody gets free of a limit by sending under many names.
