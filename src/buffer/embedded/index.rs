@@ -1,4 +1,5 @@
-//! What is ready and what is hidden, in memory: taking a message never scans the file.
+//! What is known of each message, and which are hidden, in memory: taking a message never scans the file. What is not
+//! hidden is [`Ready`], which knows whose turn it is.
 //!
 //! It holds no bodies. It is changed by the thread that commits (what came, what went) and by the takers (what is
 //! hidden), each time for a few tree operations under a lock.

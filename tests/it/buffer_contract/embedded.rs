@@ -82,7 +82,7 @@ async fn an_account_whose_messages_come_back_again_and_again_holds_up_nobody() {
         let taken = take_all(&buffer.taker, 10).await;
         assert_eq!(quiet_ones(&taken), [first, first + 1, last], "all of them at the first take, in order");
         let (quiet, failing): (Vec<_>, Vec<_>) =
-            taken.into_iter().partition(|one| !quiet_ones(&[one.clone()]).is_empty());
+            taken.into_iter().partition(|one| !quiet_ones(std::slice::from_ref(one)).is_empty());
         all_ok(buffer.taker.delete(&receipts(&quiet)).await, 3);
         all_ok(buffer.taker.hide(&receipts(&failing), Duration::ZERO).await, 7);
     }
