@@ -1,6 +1,6 @@
 //! The control plane: what an operator sees and changes while it runs. An edge, on a listener of its own.
 //!
-//! It holds TTL rules and dead letters, and knows neither the road's movers nor any backend. Every call needs a token
+//! It holds TTL rules, dead letters and what is stored, and knows neither the road's movers nor any backend. Every call needs a token
 //! with the scope `admin`, but for reading one dead letter, which a token with the scope `set` may do, too. A token that is bound to accounts sees and sets the rules of its accounts alone, and is told the same
 //! of another account whether it exists or not.
 //!
@@ -13,11 +13,17 @@
 //! | `GET /v1/dead-letters/{id}` | one, with its body |
 //! | `POST /v1/dead-letters/redrive`, `/v1/dead-letters/drop` | back on the road, or away for good: by ids, by filter, or all |
 //! | `GET /v1/ttl/explain?accountId=&flowId=&ttlSeconds=` | which rule wins, and what the others were |
+//! | `POST /v1/ttl/apply` | the rules of a scope for what is stored already, a page at a time |
+//! | `GET /v1/keys?accountId=&flowId=&prefix=&scanLimit=&after=` | a page of what is stored, without payloads |
+//! | `GET /v1/keys/{webhookKey}` | one entry, without its payload |
+//! | `POST /v1/purge` | removes what is stored, a page at a time |
 
 mod answer;
 mod body;
 pub mod dead_letters;
-mod ttl;
+pub mod keys;
+pub mod looked;
+pub mod ttl;
 
 use std::sync::Arc;
 
@@ -25,7 +31,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 
 use crate::auth::{Auth, Caller, Scope};
 use crate::problem::Problem;
@@ -34,6 +40,7 @@ use crate::ttl::Rules;
 
 use answer::Failure;
 pub use dead_letters::Desk;
+pub use keys::Shelf;
 
 /// What the control plane works on. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +52,7 @@ pub struct Admin {
     pub book: RuleBook,
     /// Absent where this process has no buffer.
     pub dead_letters: Option<Desk>,
+    pub shelf: Shelf,
 }
 
 /// The control plane of a process without the role `admin`: it has no calls.
@@ -56,6 +64,8 @@ impl Admin {
     /// All calls of the control plane.
     pub fn router(self) -> Router {
         dead_letters::routes()
+            .merge(keys::routes())
+            .route("/v1/ttl/apply", post(ttl::apply::apply))
             .route("/v1/ttl", get(ttl::list))
             .route("/v1/ttl/explain", get(ttl::explain))
             .route("/v1/ttl/accounts/{account}", put(ttl::put).delete(ttl::delete))

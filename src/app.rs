@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, Desk};
+use crate::admin::{self, Admin, Desk, Shelf};
 use crate::buffer::{DeadLetters, Taker};
 use crate::config::reload::{Live, Reloader};
 use crate::config::{Config, Loaded, Role, Sources};
@@ -30,6 +30,7 @@ use crate::envelope::{Clock, Stamper};
 use crate::http::{self, Data, Plane, Probes};
 use crate::ingest::Ingest;
 use crate::serve::Serve;
+use crate::store::Catalog;
 use crate::telemetry::Metrics;
 
 use health::{Health, Needs};
@@ -219,11 +220,12 @@ fn serve(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock
 
 fn control_plane(config: &Config, places: &Places, live: &Live, clock: &Clock) -> axum::Router {
     match places.store.as_ref().filter(|_| config.roles.has(Role::Admin)) {
-        Some((_, _, book)) => {
+        Some((writer, _, book)) => {
             let (auth, rules) = (live.auth.clone(), live.rules.clone());
             let desk = |(_, taker): &(_, Taker)| Desk::new(DeadLetters::of(taker), clock.clone());
             let dead_letters = places.buffer.as_ref().map(desk);
-            Admin { auth, rules, book: book.clone(), dead_letters }.router()
+            let shelf = Shelf::new(Catalog::of(writer), clock.clone());
+            Admin { auth, rules, book: book.clone(), dead_letters, shelf }.router()
         }
         None => admin::nothing(),
     }

@@ -8,7 +8,9 @@ pub mod config;
 pub mod dead_letters;
 pub mod delete;
 pub mod get;
+pub mod keys;
 pub mod output;
+pub mod pace;
 pub mod serve;
 pub mod set;
 pub mod token;
@@ -58,6 +60,12 @@ enum Command {
         redrive --reason forbidden-account --account acme\n  hookcache dead-letters drop --older-than 14d"
     )]
     DeadLetters(dead_letters::Args),
+    /// See what is stored, and remove it
+    #[command(
+        after_help = "Examples:\n  hookcache keys list --account acme\n  hookcache keys show order/7\n  hookcache \
+        keys purge --account acme --flow orders --dry-run"
+    )]
+    Keys(keys::Args),
     /// Make and check bearer tokens
     #[command(
         after_help = "Examples:\n  hookcache token create --name upstream --scopes set --accounts acme\n  hookcache \
@@ -82,6 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Delete(args) => delete::run(args),
         Command::Ttl(args) => ttl::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Token(args) => token::run(args),
         Command::Config(args) => config::run(args),
     };

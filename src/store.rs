@@ -1,7 +1,7 @@
 //! The store: the latest payload under every webhook key, for as long as its TTL says.
 //!
 //! A place: it hides its backend in an enum and opens as halves: [`Writer`] and [`Reader`] for entries, [`RuleBook`]
-//! for the TTL rules that operators change while it runs.
+//! for the TTL rules that operators change while it runs, [`Catalog`] for operators who look after what is stored.
 //!
 //! # The contract, which one suite of tests holds every backend to
 //!
@@ -23,11 +23,14 @@
 //! *A backend that is down is an error, never an absent entry.* Out of memory, loading, read-only, an unknown script, a
 //! restarted or emptied server: all heal without a restart of ours.
 
+pub mod catalog;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod redis;
 
 use bytes::Bytes;
+
+pub use catalog::Catalog;
 
 use crate::envelope::limits::{HORIZON, TOMBSTONE_MARGIN};
 use crate::envelope::{Account, Flow, Version, WebhookKey};

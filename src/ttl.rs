@@ -99,6 +99,14 @@ impl Ttl {
             _ => Err(RuleError::OutOfRange),
         }
     }
+
+    /// When what happened then expires, in milliseconds since the epoch; `None` is never.
+    pub fn expires_at_ms(self, event_time_ms: u64) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::For(time) => Some(event_time_ms.saturating_add(time.as_secs().saturating_mul(1_000))),
+        }
+    }
 }
 
 impl fmt::Display for Ttl {
@@ -168,14 +176,28 @@ impl Rules {
         {
             return self.clamp(time).0;
         }
+        self.resolve_by_rules(account, flow).1
+    }
+
+    /// The same without a request, for what a rule of this scope has a say in: `None` where a narrower rule decides, or
+    /// where the scope does not cover this account and flow.
+    pub fn resolve_within(&self, scope: &Scope, account: &Account, flow: &Flow) -> Option<Ttl> {
+        let covers = scope.account().is_none_or(|of| of == account) && scope.flow().is_none_or(|of| of == flow);
+        let (level, ttl) = self.resolve_by_rules(account, flow);
+        let is_narrower = level.is_some_and(|level| level < Level::of(scope));
+        (covers && !is_narrower).then_some(ttl)
+    }
+
+    /// The level of the rule that wins, `None` for the default, and what it comes to.
+    fn resolve_by_rules(&self, account: &Account, flow: &Flow) -> (Option<Level>, Ttl) {
         for level in Level::ALL {
             for rules in [&self.dynamic_rules, &self.static_rules] {
                 if let Some(ttl) = level.find(rules, account, flow) {
-                    return self.settle(level.names(account, flow), ttl).0;
+                    return (Some(level), self.settle(level.names(account, flow), ttl).0);
                 }
             }
         }
-        self.settle((None, None), self.default).0
+        (None, self.settle((None, None), self.default).0)
     }
 
     /// May a rule of this scope say this?
@@ -231,7 +253,7 @@ impl Rules {
 }
 
 /// The scopes that one pair of account and flow has, narrowest first.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     AccountFlow,
     Account,
@@ -240,6 +262,14 @@ enum Level {
 
 impl Level {
     const ALL: [Self; 3] = [Self::AccountFlow, Self::Account, Self::Flow];
+
+    fn of(scope: &Scope) -> Self {
+        match scope {
+            Scope::AccountFlow(..) => Self::AccountFlow,
+            Scope::Account(_) => Self::Account,
+            Scope::Flow(_) => Self::Flow,
+        }
+    }
 
     fn find(self, rules: &RuleTable, account: &Account, flow: &Flow) -> Option<Ttl> {
         match self {

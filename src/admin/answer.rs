@@ -46,6 +46,18 @@ impl IntoResponse for Failure {
     }
 }
 
+pub fn invalid(detail: impl Into<String>) -> Failure {
+    Problem::new(Code::InvalidRequest, detail).into()
+}
+
+/// A number of the query or the body that must be from 1 to `max`.
+pub fn bounded(name: &str, asked: Option<usize>, default: usize, max: usize) -> Result<usize, Failure> {
+    match asked.unwrap_or(default) {
+        count if (1..=max).contains(&count) => Ok(count),
+        _ => Err(invalid(format!("{name}: must be from 1 to {max}"))),
+    }
+}
+
 pub async fn no_such_route() -> Failure {
     Problem::new(Code::NoSuchRoute, "the control plane has no such call").into()
 }

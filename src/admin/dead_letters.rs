@@ -28,7 +28,7 @@ use axum::{Json, Router};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Admin;
-use super::answer::Failure;
+use super::answer::{Failure, bounded, invalid};
 use super::body::read_json;
 use crate::auth::{Caller, Scope};
 use crate::buffer::{DeadLetter, DeadLetters, MessageId, Ruling, Unavailable, Walk, Walked, Which};
@@ -310,13 +310,6 @@ fn walk(filter: &Filter, after: Option<String>, scan_limit: Option<usize>) -> Re
     Ok(Walk { which, letters_max })
 }
 
-fn bounded(name: &str, asked: Option<usize>, default: usize, max: usize) -> Result<usize, Failure> {
-    match asked.unwrap_or(default) {
-        count if (1..=max).contains(&count) => Ok(count),
-        _ => Err(invalid(format!("{name}: must be from 1 to {max}"))),
-    }
-}
-
 /// What is asked of another account by name is refused, whether there are such letters or not.
 fn allowed(caller: &Caller, filter: &Filter) -> Result<(), Failure> {
     match &filter.account {
@@ -326,8 +319,4 @@ fn allowed(caller: &Caller, filter: &Filter) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn invalid(detail: impl Into<String>) -> Failure {
-    Problem::new(Code::InvalidRequest, detail).into()
 }

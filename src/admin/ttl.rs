@@ -1,4 +1,6 @@
-//! TTL rules: seen, set, removed and explained.
+//! TTL rules: seen, set, removed, explained, and applied to what is stored already.
+
+pub mod apply;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use crate::ttl::json::scope_of;
 use crate::ttl::{Explanation, ListedRule, Listing, Origin, Rules, Scope, Ttl};
 
 use super::Admin;
-use super::answer::Failure;
+use super::answer::{Failure, invalid};
 use super::body::read_json;
 
 /// Largest body, in bytes. A rule takes about thirty.
@@ -143,10 +145,6 @@ fn scope(path: Result<Path<Names>, PathRejection>) -> Result<Scope, Failure> {
 
 fn named(what: &'static str) -> impl Fn(NameError) -> Failure {
     move |error| invalid(format!("{what}: {error}"))
-}
-
-fn invalid(detail: impl Into<String>) -> Failure {
-    Problem::new(Code::InvalidRequest, detail).into()
 }
 
 fn forbidden() -> Failure {

@@ -137,6 +137,11 @@ impl Client {
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 
+    /// A call that must succeed, and its answer.
+    pub fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, json: Option<&[u8]>) -> Result<T, String> {
+        self.call(method, path, json)?.ok()?.json()
+    }
+
     fn not_reached(&self, error: impl std::fmt::Display) -> String {
         let Self { base, setting, .. } = self;
         format!("no answer from {base}: {error}. Does `hookcache serve` run there? ({setting} names another place)")

@@ -1,22 +1,19 @@
 //! `hookcache dead-letters`: what could not be stored, through the control plane of a running server.
 
-mod pace;
-
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use http::Method;
-use serde::de::DeserializeOwned;
 
 use super::CliResult;
-use super::client::{AdminTarget, Client, escape};
-use super::output::{columns, print, print_bytes};
+use super::client::{AdminTarget, escape};
+use super::output::{columns, plain, print, print_bytes, print_json};
+use super::pace::{Next, Pace, Progress};
 use crate::admin::dead_letters::SCAN_DEFAULT;
 use crate::admin::dead_letters::json::{Letter, ListQuery, Listing, Looked, Selection, Settled, Whole};
 use crate::envelope::{Account, Flow, PoisonCode};
-use pace::{Next, Pace, Progress};
 
 /// Characters of a detail that a list shows; `show` shows all.
 const DETAIL_CHARS_MAX: usize = 60;
@@ -155,17 +152,13 @@ pub fn run(args: Args) -> CliResult {
     }
 }
 
-fn call<T: DeserializeOwned>(client: &Client, method: Method, path: &str, body: Option<&[u8]>) -> Result<T, String> {
-    client.call(method, path, body)?.ok()?.json()
-}
-
 fn list(args: &List) -> CliResult {
     let client = args.target.client()?;
     let (mut pace, mut progress) = (Pace::new(args.narrow.scan_limit), Progress::new("found"));
     let mut letters: Vec<Letter> = Vec::new();
     let (complete, as_of_ms) = loop {
         let limit = (args.limit - letters.len()).clamp(1, ROWS_PER_CALL_MAX);
-        let mut listing: Listing = call(&client, Method::GET, &list_path(&args.narrow, &pace, limit), None)?;
+        let mut listing: Listing = client.ask(Method::GET, &list_path(&args.narrow, &pace, limit), None)?;
         letters.append(&mut listing.letters);
         progress.show(&listing.looked, letters.len());
         if letters.len() >= args.limit {
@@ -235,15 +228,10 @@ fn rows(letters: &[Letter]) -> String {
     columns(&rows)
 }
 
-/// What a dead letter says may be anything: a terminal gets no control characters of it.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 fn show(args: &Show) -> CliResult {
     let client = args.target.client()?;
     let path = format!("/v1/dead-letters/{}?scanLimit={}", escape(&args.id), args.scan_limit);
-    let whole: Whole = call(&client, Method::GET, &path, None)?;
+    let whole: Whole = client.ask(Method::GET, &path, None)?;
     if args.body {
         return print_bytes(whole.body.as_bytes());
     }
@@ -297,7 +285,8 @@ fn settle(args: &Settle, verb: &str, done_word: &'static str) -> CliResult {
             ..selection.clone()
         };
         let body = serde_json::to_vec(&part).map_err(|error| error.to_string())?;
-        let part: Settled = call(&client, Method::POST, &format!("/v1/dead-letters/{verb}"), Some(&body))
+        let part: Settled = client
+            .ask(Method::POST, &format!("/v1/dead-letters/{verb}"), Some(&body))
             .map_err(|error| format!("{error}\n{} were {done_word} before; repeating it is harmless", sum.done))?;
         sum.done += part.done;
         sum.failed.extend(part.failed);
@@ -334,11 +323,6 @@ fn judge(sum: &Settled, by_filter: bool) -> CliResult {
         eprintln!("complete: false; there are more than --scan-limit let it look at: run it again, or raise it");
     }
     Ok(())
-}
-
-fn print_json(value: &impl serde::Serialize) -> CliResult {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    print(&format!("{text}\n"))
 }
 
 #[cfg(test)]

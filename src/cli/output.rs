@@ -18,6 +18,17 @@ pub fn print_bytes(bytes: &[u8]) -> CliResult {
     }
 }
 
+/// JSON for people and programs.
+pub fn print_json(value: &impl serde::Serialize) -> CliResult {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    print(&format!("{text}\n"))
+}
+
+/// What others wrote may be anything: a terminal gets no control characters of it.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// Rows in columns, two blanks apart. The last column is not padded.
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -1,5 +1,6 @@
 //! `hookcache ttl`: how long entries live, through the control plane of a running server.
 
+mod apply;
 mod file;
 
 use std::path::PathBuf;
@@ -29,14 +30,23 @@ enum Command {
     /// Set the rule of an account, of a flow in any account, or of one account's flow
     #[command(
         after_help = "Examples:\n  hookcache ttl set --account acme 7d\n  hookcache ttl set --account acme --flow \
-        orders 1h\n  hookcache ttl set --flow audit never"
+        orders 1h\n  hookcache ttl set --flow audit never\n  hookcache ttl set --account acme 1h --apply-existing"
     )]
     Set(Set),
     /// Remove a rule that was set while running
     #[command(
-        after_help = "Examples:\n  hookcache ttl unset --account acme --flow orders\n  hookcache ttl unset --flow audit"
+        after_help = "Examples:\n  hookcache ttl unset --account acme --flow orders\n  hookcache ttl unset --flow audit\n  \
+        hookcache ttl unset --account acme --apply-existing"
     )]
     Unset(Unset),
+    /// Make the rules hold for what is stored already, too
+    #[command(
+        after_help = "Examples:\n  hookcache ttl apply --account acme --dry-run\n  hookcache ttl apply --account acme \
+        --flow orders\n\nAn entry expires at its event time and the TTL that the rules give it now; one that has expired \
+        by them is removed. What a narrower rule than the named scope decides is left as it is. A set's own ttlSeconds \
+        is kept nowhere, so such an entry gets the rules' TTL, too. Repeating it is harmless."
+    )]
+    Apply(apply::Args),
     /// Say which rule gives an account's flow its TTL, and what became of the others
     #[command(after_help = "Examples:\n  hookcache ttl explain --account acme --flow orders\n  hookcache ttl explain \
         --account acme --flow orders --request 60s")]
@@ -79,6 +89,8 @@ struct Set {
     #[arg(value_parser = parse_ttl, value_name = "TTL")]
     ttl: Ttl,
     #[command(flatten)]
+    existing: apply::Existing,
+    #[command(flatten)]
     target: AdminTarget,
 }
 
@@ -86,6 +98,8 @@ struct Set {
 struct Unset {
     #[command(flatten)]
     names: Names,
+    #[command(flatten)]
+    existing: apply::Existing,
     #[command(flatten)]
     target: AdminTarget,
 }
@@ -123,11 +137,11 @@ struct Import {
     target: AdminTarget,
 }
 
-fn parse_account(text: &str) -> Result<Account, String> {
+pub(super) fn parse_account(text: &str) -> Result<Account, String> {
     Account::parse(text).map_err(|error| error.to_string())
 }
 
-fn parse_flow(text: &str) -> Result<Flow, String> {
+pub(super) fn parse_flow(text: &str) -> Result<Flow, String> {
     Flow::parse(text).map_err(|error| error.to_string())
 }
 
@@ -146,16 +160,21 @@ pub fn run(args: Args) -> CliResult {
         }
         Command::Set(set) => {
             let scope = set.names.scope()?;
-            put(&set.target.client()?, &scope, set.ttl)?;
-            print(&format!("{scope}: {}\n", spell_ttl(set.ttl)))
+            let client = set.target.client()?;
+            put(&client, &scope, set.ttl)?;
+            print(&format!("{scope}: {}\n", spell_ttl(set.ttl)))?;
+            set.existing.apply(&client, &scope)
         }
         Command::Unset(unset) => {
             let scope = unset.names.scope()?;
-            match delete(&unset.target.client()?, &scope)? {
-                true => print(&format!("{scope}: removed\n")),
-                false => print(&format!("{scope}: there was no rule set while running\n")),
+            let client = unset.target.client()?;
+            match delete(&client, &scope)? {
+                true => print(&format!("{scope}: removed\n"))?,
+                false => print(&format!("{scope}: there was no rule set while running\n"))?,
             }
+            unset.existing.apply(&client, &scope)
         }
+        Command::Apply(args) => apply::run(&args),
         Command::Explain(explain) => {
             let answer = ask_explanation(&explain)?;
             match explain.json {
@@ -314,7 +333,7 @@ fn show_explanation(account: &Account, flow: &Flow, told: &Told) -> String {
     };
     format!(
         "account {account}, flow {flow}: {ttl}\n\n{}\nBounds: {min} to {max}. A set's own ttlSeconds is {request} here.\n\
-         What is stored already keeps the expiry that it has.\n",
+         What is stored already keeps the expiry that it has, unless the rules are applied (`ttl apply`).\n",
         columns(&rows)
     )
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::buffer::Delivery;
 use crate::envelope::{Action, Envelope, Poison, PoisonCode, Refusal, WebhookKey, wire};
 use crate::store::{Effect, Outcome, Write, WriteError, Writer};
-use crate::ttl::Ttl;
 
 use super::rulings::Rulings;
 
@@ -72,11 +71,7 @@ fn admit(message: &Delivery, rulings: &Rulings, now_ms: u64) -> Result<Write, Po
         Action::Delete => Effect::Delete,
         Action::Set { flow, payload, ttl_seconds } => {
             let ttl = rulings.rules.resolve(&account, &flow, ttl_seconds.map(Duration::from_secs));
-            let expires_at_ms = match ttl {
-                Ttl::Never => None,
-                Ttl::For(time) => Some(event_time_ms.saturating_add(time.as_secs().saturating_mul(1_000))),
-            };
-            Effect::Put { flow, payload, expires_at_ms }
+            Effect::Put { flow, payload, expires_at_ms: ttl.expires_at_ms(event_time_ms) }
         }
     };
     Ok(Write { id, at_ms, account, version, keys, effect })

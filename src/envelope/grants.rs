@@ -55,18 +55,21 @@ impl Grants {
         if !granted {
             return Err(Refusal::Account);
         }
-        let taken = |key: &WebhookKey| {
-            let of_others = |(prefix, owner): &(String, Owner)| {
-                key.as_str().starts_with(prefix.as_str())
-                    && match owner {
-                        Owner::Account(owner) => owner != account,
-                        Owner::Source(source) => source != by,
-                    }
-            };
-            self.reserved.iter().any(of_others)
-        };
-        let refused: Vec<usize> = (0..keys.len()).filter(|&i| taken(&keys[i])).collect();
+        let refused: Vec<usize> =
+            (0..keys.len()).filter(|&i| self.reserves_to_another(&keys[i], by, account)).collect();
         if refused.is_empty() { Ok(()) } else { Err(Refusal::ReservedKeys(refused)) }
+    }
+
+    /// Is this key reserved to another account than this one, or to a source that `by` is not?
+    pub fn reserves_to_another(&self, key: &WebhookKey, by: &str, account: &Account) -> bool {
+        let of_others = |(prefix, owner): &(String, Owner)| {
+            key.as_str().starts_with(prefix.as_str())
+                && match owner {
+                    Owner::Account(owner) => owner != account,
+                    Owner::Source(source) => source != by,
+                }
+        };
+        self.reserved.iter().any(of_others)
     }
 }
 

@@ -8,8 +8,10 @@
 //! | --- | --- |
 //! | `decide` | what a write does to what a key holds: pure |
 //! | `row` | how an entry or a tombstone lies in its table |
+//! | `catalog` | the half that looks after what is stored |
 //! | `ledger` | the tables, and the commands of the group commit |
 
+mod catalog;
 mod decide;
 mod ledger;
 mod row;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+pub use self::catalog::Catalog;
 use self::ledger::{Command, Ledger};
 use super::{Entry, Outcome, ReadError, Unavailable, Write, WriteError};
 use crate::disk::committer::stopped;
@@ -82,6 +85,10 @@ impl Writer {
 
     pub async fn check(&self) -> Result<(), Unavailable> {
         self.committer.check().await.map_err(unavailable)
+    }
+
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.committer.clone())
     }
 }
 

@@ -8,10 +8,11 @@
 //! per read would cost a round trip of its own. Nothing is sent while there is nothing to do.
 //!
 //! The ACL user needs `~hc:v1:*`, `+get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen`, and
-//! `+eval +evalsha +script|load +ping +unwatch`; with `store.acknowledge` also `+wait` or `+waitaof`, and with a number
+//! `+eval +evalsha +script|load +ping +unwatch`; for the control plane's walks also `+scan +dbsize +strlen +setrange
+//! +persist +pexpireat`; with `store.acknowledge` also `+wait` or `+waitaof`, and with a number
 //! of a database in the URL `+select`.
 //!
-//! It never lists, scans or evicts keys, and never subscribes to anything.
+//! It never evicts keys, never subscribes to anything, and scans only where an operator asks for it.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -20,8 +21,9 @@
 //! | `fault` | what an error of Redis means: who must act, and is the connection still good |
 //! | `leases` | the pool of leased connections; acknowledgement by replicas and by the append-only file |
 //! | `shared` | one multiplexed connection that is made anew whenever it breaks |
-//! | `write`, `read`, `rules` | the three halves |
+//! | `write`, `read`, `rules`, `catalog` | the halves |
 
+mod catalog;
 mod endpoint;
 mod fault;
 mod header;
@@ -37,6 +39,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{RedisWrite, ToRedisArgs};
 
+pub use catalog::Catalog;
 pub use endpoint::OpenError;
 pub use read::Reader;
 pub use rules::RuleBook;

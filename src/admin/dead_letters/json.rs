@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::admin::looked::Looked;
 use crate::envelope::request::whole_number;
 
 /// A dead letter without its body.
@@ -40,25 +41,6 @@ pub struct Whole {
     pub letter: Letter,
     /// The message as it lay in the buffer; what is not UTF-8 is replaced.
     pub body: String,
-}
-
-/// How far a call has looked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Looked {
-    /// All dead letters that there are were looked at.
-    pub complete: bool,
-    /// When this was asked, milliseconds since the epoch: the next call's `asOfMs`.
-    pub as_of_ms: u64,
-    /// Where to go on: the next call's `after`. Only on a buffer that keeps order.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-    /// Letters that were looked at, and how many there are (approximate on SQS), whoever's they are. Not told to a
-    /// token that is bound to accounts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scanned: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

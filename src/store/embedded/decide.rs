@@ -1,5 +1,6 @@
 //! What a write does to what a key holds. Pure: the order of checks is the contract's.
 
+use super::super::catalog::Change;
 use super::super::{Effect, Outcome, Write};
 use super::row::Head;
 use crate::envelope::Version;
@@ -35,6 +36,11 @@ pub(super) fn decide(held: Option<&Head<'_>>, write: &Write, now_ms: u64) -> (Ou
         Effect::Put { .. } => (Outcome::Written, Then::Put),
         Effect::Delete => (Outcome::Deleted, tombstone(write, now_ms)),
     }
+}
+
+/// Does the key still hold the entry that was seen?
+pub(super) fn is_as_seen(held: &Head<'_>, change: &Change, now_ms: u64) -> bool {
+    held.lives_at(now_ms) && held.account() == Some(change.account.as_str()) && held.version() == change.version
 }
 
 /// One that would be over already guards against nothing.

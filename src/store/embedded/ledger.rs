@@ -7,8 +7,9 @@ use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransact
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::super::catalog::{Change, Changed, Rewrite, To};
 use super::super::{Effect, Entry, Outcome, ReadError, Write, WriteError};
-use super::decide::{Then, decide};
+use super::decide::{Then, decide, is_as_seen};
 use super::row;
 use crate::disk::file::{Format, open_table};
 use crate::disk::{Book, Fault};
@@ -18,7 +19,7 @@ use crate::ttl::{Scope, Ttl};
 pub(super) const FORMAT: Format = Format { kind: "store", version: 1, cache_bytes: 256 << 20 };
 
 /// Webhook key -> row.
-const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
+pub(super) const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
 /// (End in milliseconds since the epoch, webhook key), for all that ends.
 const ENDS: TableDefinition<(u64, &str), ()> = TableDefinition::new("ends");
 /// `account/flow`, where `*` stands for any (no name may hold a star or a slash) -> seconds, 0 for never.
@@ -38,6 +39,11 @@ pub(super) enum Command {
         now_ms: u64,
         reply: oneshot::Sender<Result<WriteResults, Fault>>,
     },
+    Change {
+        changes: Vec<Change>,
+        now_ms: u64,
+        reply: oneshot::Sender<Result<Vec<Changed>, Fault>>,
+    },
     /// Sets a rule, or removes it; answers whether there was one before.
     Rule {
         scope: Scope,
@@ -56,6 +62,7 @@ pub(super) struct Ledger {
 
 enum Answer {
     Written(WriteResults),
+    Changed(Vec<Changed>),
     Rule(bool),
 }
 
@@ -90,13 +97,15 @@ impl Book for Ledger {
     fn bytes(command: &Command) -> usize {
         match command {
             Command::Write { writes, .. } => writes.iter().map(bytes_of_write).sum(),
-            Command::Rule { .. } => 0,
+            // What a rewrite copies is not known here; how many it takes at once is bounded where it is made.
+            Command::Change { .. } | Command::Rule { .. } => 0,
         }
     }
 
     fn grows(command: &Command) -> bool {
         match command {
             Command::Write { writes, .. } => writes.iter().any(|write| matches!(write.effect, Effect::Put { .. })),
+            Command::Change { changes, .. } => changes.iter().any(|change| matches!(change.to, To::ExpireAt(_))),
             Command::Rule { .. } => false,
         }
     }
@@ -118,11 +127,14 @@ impl Book for Ledger {
                 (Command::Write { reply, .. }, Answer::Written(results)) => {
                     let _ = reply.send(Ok(results));
                 }
+                (Command::Change { reply, .. }, Answer::Changed(results)) => {
+                    let _ = reply.send(Ok(results));
+                }
                 (Command::Rule { reply, .. }, Answer::Rule(existed)) => {
                     let _ = reply.send(Ok(existed));
                 }
                 // An answer is made from its own command.
-                (Command::Write { .. }, Answer::Rule(_)) | (Command::Rule { .. }, Answer::Written(_)) => {}
+                (Command::Write { .. } | Command::Change { .. } | Command::Rule { .. }, _) => {}
             }
         }
     }
@@ -130,6 +142,9 @@ impl Book for Ledger {
     fn refuse(command: Command, fault: &Fault) {
         match command {
             Command::Write { reply, .. } => {
+                let _ = reply.send(Err(fault.clone()));
+            }
+            Command::Change { reply, .. } => {
                 let _ = reply.send(Err(fault.clone()));
             }
             Command::Rule { reply, .. } => {
@@ -162,6 +177,10 @@ impl Ledger {
                 Command::Write { writes, now_ms, .. } => {
                     let results = writes.iter().map(|write| tables.write(write, *now_ms));
                     Answer::Written(results.collect::<Result<_, _>>()?)
+                }
+                Command::Change { changes, now_ms, .. } => {
+                    let results = changes.iter().map(|change| tables.change(change, *now_ms));
+                    Answer::Changed(results.collect::<Result<_, _>>()?)
                 }
                 Command::Rule { scope, ttl, .. } => Answer::Rule(change_rule(transaction, scope, *ttl)?),
             });
@@ -226,6 +245,32 @@ impl Tables<'_> {
             Some(row) => self.entries.insert(key, row)?,
             None => self.entries.remove(key)?,
         };
+        self.move_end(key, ended_ms, ends_ms)?;
+        Ok(outcome)
+    }
+
+    fn change(&mut self, change: &Change, now_ms: u64) -> Result<Changed, redb::Error> {
+        let key = change.key.as_str();
+        let rewrite = change.rewrite(now_ms);
+        let (row, ended_ms, ends_ms) = {
+            let Some(held) = self.entries.get(key)? else { return Ok(Changed::Superseded) };
+            let Ok(head) = row::head(held.value()) else { return Ok(Changed::Superseded) };
+            if !is_as_seen(&head, change, now_ms) {
+                return Ok(Changed::Superseded);
+            }
+            match rewrite {
+                Rewrite::Expiry(at) => (row::with_expiry(held.value(), at), head.expires_at_ms(), at),
+                Rewrite::Tombstone { until_ms } => {
+                    (row::tombstone(change.version, until_ms), head.expires_at_ms(), Some(until_ms))
+                }
+            }
+        };
+        self.entries.insert(key, row.as_slice())?;
+        self.move_end(key, ended_ms, ends_ms)?;
+        Ok(rewrite.done())
+    }
+
+    fn move_end(&mut self, key: &str, ended_ms: Option<u64>, ends_ms: Option<u64>) -> Result<(), redb::Error> {
         if ended_ms != ends_ms {
             if let Some(at) = ended_ms {
                 self.ends.remove((at, key))?;
@@ -234,7 +279,7 @@ impl Tables<'_> {
                 self.ends.insert((at, key), ())?;
             }
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// Removes what has ended, the longest ago first.

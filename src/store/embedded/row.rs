@@ -5,12 +5,15 @@
 
 use bytes::Bytes;
 
+use super::super::catalog::Seen;
 use super::super::{Effect, Entry, Write};
-use crate::envelope::{Account, Flow, Version};
+use crate::envelope::{Account, Flow, Version, WebhookKey};
 
 const ENTRY: u8 = 1;
 const TOMBSTONE: u8 = 2;
 const NEVER: u64 = u64::MAX;
+/// Where the end stands.
+const END: std::ops::Range<usize> = 33..41;
 
 /// A row without its payload, as the writer needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,13 @@ pub(super) fn entry(write: &Write) -> Option<Vec<u8>> {
     Some(row)
 }
 
+/// The same entry with another expiry.
+pub(super) fn with_expiry(row: &[u8], expires_at_ms: Option<u64>) -> Vec<u8> {
+    let mut row = row.to_vec();
+    row[END].copy_from_slice(&expires_at_ms.unwrap_or(NEVER).to_be_bytes());
+    row
+}
+
 /// The head, and where the payload begins.
 fn parse(row: &[u8]) -> Option<(Head<'_>, &[u8])> {
     let (kind, rest) = row.split_first()?;
@@ -90,6 +100,24 @@ fn text(row: &[u8], length: usize) -> Option<(&str, &[u8])> {
 
 pub(super) fn head(row: &[u8]) -> Result<Head<'_>, Unreadable> {
     parse(row).map(|(head, _)| head).ok_or(Unreadable)
+}
+
+/// The entry without its payload, if it is one and lives at `now_ms`.
+pub(super) fn live_head(row: &[u8], key: &str, now_ms: u64) -> Result<Option<Seen>, Unreadable> {
+    let (head, payload) = parse(row).ok_or(Unreadable)?;
+    let Head::Entry { version, expires_at_ms, account, flow, id } = head else { return Ok(None) };
+    if expires_at_ms.is_some_and(|at| at <= now_ms) {
+        return Ok(None);
+    }
+    Ok(Some(Seen {
+        key: WebhookKey::parse(key).map_err(|_| Unreadable)?,
+        account: Account::parse(account).map_err(|_| Unreadable)?,
+        flow: Flow::parse(flow).map_err(|_| Unreadable)?,
+        id: id.to_owned(),
+        version,
+        expires_at_ms,
+        payload_bytes: payload.len() as u64,
+    }))
 }
 
 /// The entry, if it is one and lives at `now_ms`.

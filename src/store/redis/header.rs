@@ -9,11 +9,12 @@
 //! | 45 | 3 | length of account, flow and id, one byte each |
 //! | 48 | | account, flow (empty in a tombstone), id, payload (none in a tombstone) |
 //!
-//! `put.lua` reads the first 48 bytes and the account, and must change with this file. A value of another layout is
+//! `put.lua` reads the first 48 bytes and the account, `change.lua` also writes the expiry; both must change with this file. A value of another layout is
 //! left alone by writers and refused by readers, so that an older program never destroys what a newer one wrote.
 
 use bytes::Bytes;
 
+use crate::envelope::limits::NAME_BYTES_MAX;
 use crate::envelope::{Account, Flow, Version};
 use crate::store::Entry;
 
@@ -24,6 +25,8 @@ const TOMBSTONE: u8 = 2;
 
 /// Bytes before the account. Every key pays for them, so they are kept few (at most 72).
 pub(super) const FIXED_BYTES: usize = MAGIC.len() + 1 + Version::BYTES + 8 + 3;
+/// The longest header: with the longest account, flow and id.
+pub(super) const HEAD_BYTES_MAX: usize = FIXED_BYTES + 2 * NAME_BYTES_MAX + u8::MAX as usize;
 
 /// The header of a value that is about to be written.
 pub(super) enum Header<'a> {
@@ -54,8 +57,8 @@ pub(super) fn encode(
     id: &str,
 ) -> Result<Vec<u8>, IdTooLong> {
     let (kind, flow, expires_at_ms) = match header {
-        Header::Entry { flow, expires_at_ms } => (ENTRY, flow.as_str(), expires_at_ms.unwrap_or(0)),
-        Header::Tombstone { until_ms } => (TOMBSTONE, "", *until_ms),
+        Header::Entry { flow, expires_at_ms } => (ENTRY, flow.as_str(), *expires_at_ms),
+        Header::Tombstone { until_ms } => (TOMBSTONE, "", Some(*until_ms)),
     };
     let id_bytes = u8::try_from(id.len()).map_err(|_| IdTooLong)?;
     let account = account.as_str();
@@ -63,13 +66,18 @@ pub(super) fn encode(
     bytes.extend_from_slice(&MAGIC);
     bytes.push(kind);
     bytes.extend_from_slice(version.as_bytes());
-    bytes.extend_from_slice(&expires_at_ms.to_be_bytes());
+    bytes.extend_from_slice(&expiry(expires_at_ms));
     // A legal account or flow has at most 128 bytes.
     bytes.extend_from_slice(&[account.len() as u8, flow.len() as u8, id_bytes]);
     for text in [account, flow, id] {
         bytes.extend_from_slice(text.as_bytes());
     }
     Ok(bytes)
+}
+
+/// The field of the expiry.
+pub(super) fn expiry(expires_at_ms: Option<u64>) -> [u8; 8] {
+    expires_at_ms.unwrap_or(0).to_be_bytes()
 }
 
 /// The live entry in a value, `None` for a tombstone. The payload is a slice of the value, not a copy.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use deadpool_redis::redis::{Cmd, Pipeline, RedisWrite, Script, ToRedisArgs, Value, pipe};
 
+use super::catalog::Catalog;
 use super::fault::{Fault, Reach};
 use super::header::{self, Header};
 use super::leases::{Lease, Leases};
@@ -92,6 +93,10 @@ impl Writer {
 
     pub async fn check(&self) -> Result<(), Unavailable> {
         Ok(self.leases.check().await?)
+    }
+
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.leases.clone())
     }
 
     /// An error means that what has no outcome yet gets none, and that nothing more than the replies acknowledges what

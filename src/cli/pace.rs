@@ -1,15 +1,15 @@
-//! How a command looks through many dead letters by several calls, and shows how far it is.
+//! How a command looks through many things (dead letters, entries) by several calls, and shows how far it is.
 //!
-//! A buffer that keeps order is walked in steps, each from where the last one ended. One without order (SQS) begins anew
-//! with each call; so there a step goes on only while all that it looked at are gone, and otherwise the whole is looked
-//! at by one call.
+//! A store, and a buffer that keeps order, is walked in steps, each from where the last one ended. A buffer without order
+//! (SQS) begins anew with each call; so there a step goes on only while all that it looked at are gone, and otherwise the
+//! whole is looked at by one call.
 
 use std::io::{IsTerminal, Write};
 
 use crate::admin::dead_letters::SCAN_MAX;
-use crate::admin::dead_letters::json::Looked;
+use crate::admin::looked::Looked;
 
-/// Letters of one step: a second or so.
+/// How many one step looks at: a second or so for letters. Entries: all that a call looks at.
 const STEP: usize = 1_000;
 const BAR_CHARS: usize = 30;
 
@@ -23,7 +23,7 @@ pub enum Next {
 }
 
 pub struct Pace {
-    /// Letters that may still be looked at.
+    /// How many may still be looked at.
     left: usize,
     step: usize,
     after: Option<String>,
@@ -31,7 +31,12 @@ pub struct Pace {
 
 impl Pace {
     pub fn new(scan_limit: usize) -> Self {
-        Self { left: scan_limit, step: STEP, after: None }
+        Self::resumed(scan_limit, None)
+    }
+
+    /// From where an earlier walk ended.
+    pub fn resumed(scan_limit: usize, after: Option<String>) -> Self {
+        Self { left: scan_limit, step: STEP, after }
     }
 
     pub fn scan_limit(&self) -> usize {
@@ -42,7 +47,7 @@ impl Pace {
         self.after.as_deref()
     }
 
-    /// `gone` of the letters that were looked at are no dead letters any more.
+    /// `gone` of those that were looked at are not there any more.
     pub fn next(&mut self, looked: &Looked, gone: usize) -> Next {
         let asked = self.scan_limit();
         if looked.complete {
