@@ -11,6 +11,7 @@ use crate::store_contract::{Halves, all_unavailable, delete, key, now_ms, put};
 use crate::support::{DEADLINE, Redis, eventually, free_port};
 
 mod access;
+mod catalog;
 mod cut;
 mod turns;
 

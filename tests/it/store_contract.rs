@@ -10,8 +10,17 @@ use hookcache::ttl::{Scope, Ttl};
 
 use crate::support::eventually;
 
+pub mod catalog;
 mod model;
 
+pub use catalog::{
+    a_change_is_made_only_to_what_was_seen, a_cursor_of_nobodys_is_refused,
+    a_prefix_stands_for_itself_whatever_it_holds, a_walk_for_some_accounts_tells_nothing_of_others,
+    a_walk_shows_ten_thousand_live_entries_and_nothing_else, an_expiry_in_the_past_removes_and_guards,
+    an_expiry_is_rewritten_and_nothing_else_is, changes_have_one_result_each_in_order,
+    changes_that_race_with_sets_never_lose_the_newer, one_entry_is_found_without_its_payload,
+    what_stays_during_a_walk_is_in_it_whatever_comes_and_goes, what_was_removed_stays_away_and_what_is_newer_comes_in,
+};
 pub use model::a_hundred_thousand_random_operations_do_what_a_plain_model_does;
 
 /// A store under test.
@@ -43,6 +52,18 @@ macro_rules! contract {
             a_hundred_thousand_random_operations_do_what_a_plain_model_does,
             of_eight_writers_that_race_the_newest_wins,
             rules_are_set_loaded_and_unset,
+            a_walk_shows_ten_thousand_live_entries_and_nothing_else,
+            a_prefix_stands_for_itself_whatever_it_holds,
+            what_stays_during_a_walk_is_in_it_whatever_comes_and_goes,
+            a_walk_for_some_accounts_tells_nothing_of_others,
+            a_cursor_of_nobodys_is_refused,
+            one_entry_is_found_without_its_payload,
+            what_was_removed_stays_away_and_what_is_newer_comes_in,
+            an_expiry_is_rewritten_and_nothing_else_is,
+            an_expiry_in_the_past_removes_and_guards,
+            a_change_is_made_only_to_what_was_seen,
+            changes_have_one_result_each_in_order,
+            changes_that_race_with_sets_never_lose_the_newer,
             a_healthy_store_says_so);
     };
     ($open:path: $($fact:ident),*) => {

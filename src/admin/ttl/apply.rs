@@ -43,7 +43,6 @@ pub async fn apply(State(admin): State<Admin>, headers: HeaderMap, body: Body) -
 
     let _turn = admin.shelf.turn().await?;
     let (seen, looked) = admin.shelf.page(&choice(&caller, &scope), &ask).await?;
-    // Read after the page: an entry that a consumer wrote by older rules than these is in it.
     let rules = admin.rules().await?;
     let Plan { changes, unchanged, narrower } = plan(&rules, &scope, &seen);
     let mut applied =

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hookcache::store::Outcome;
+use hookcache::store::catalog::{Changed, To};
 use hookcache::store::redis::{OpenError, Options, open};
 
 use super::{cli, halves, options, started, until_read, until_written};
+use crate::store_contract::catalog::everything;
 use crate::store_contract::{all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::{Redis, TempDir, free_port};
 
@@ -66,7 +68,7 @@ async fn tls_and_an_acl_user_whose_password_changes_while_it_runs() {
     .await;
     // What the module's documentation asks for, and nothing more.
     let may: Vec<&str> = "~hc:v1:* +get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen \
-        +eval +evalsha +script|load +ping +unwatch"
+        +eval +evalsha +script|load +ping +unwatch +scan +dbsize +strlen +setrange +persist +pexpireat"
         .split(' ')
         .collect();
     let user = ["ACL", "SETUSER", "hook", "reset", "on"];
@@ -84,6 +86,13 @@ async fn tls_and_an_acl_user_whose_password_changes_while_it_runs() {
     assert_eq!(store.one(put("acme", 1, &["k"])).await, [Outcome::Written]);
     until_read(&store, "k").await;
     rules_are_set_loaded_and_unset(&store).await;
+    assert_eq!(store.one(put("acme", 1, &["walked"])).await, [Outcome::Written]);
+    let page = store.catalog().page(&everything(), None, 100, now_ms()).await.expect("it may walk");
+    assert_eq!((page.entries.len(), page.next), (2, None));
+    assert!(store.catalog().count().await.is_ok_and(|count| count >= 2));
+    let seen = store.seen("walked").await.expect("it is there");
+    let changes = [To::ExpireAt(None), To::ExpireAt(Some(now_ms() + 60_000)), To::Gone].map(|to| seen.change(to));
+    assert_eq!(store.change(&changes).await, [Changed::Rewritten, Changed::Rewritten, Changed::Removed]);
     assert_eq!((store.writer.check().await, store.reader.check().await), (Ok(()), Ok(())));
 
     // A new password: every connection is cut, as a rotation does in the end.
