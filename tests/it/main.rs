@@ -12,6 +12,7 @@ mod dead_letters;
 mod durability;
 mod harness;
 mod http_api;
+mod keys;
 mod kill;
 mod limits;
 mod operations;

@@ -2,6 +2,7 @@
 //! secrets that show nowhere.
 
 mod dead_letters;
+mod keys;
 mod queue;
 mod secrets;
 mod tokens;
