@@ -293,4 +293,27 @@ proptest! {
         let won = |fate: &Fate| !matches!(fate, Fate::Outranked | Fate::RequestNotAllowed);
         prop_assert_eq!(told.candidates.iter().filter(|candidate| won(&candidate.fate)).count(), 1);
     }
+
+    /// A scope has a say where it covers the names, and where no narrower rule wins.
+    #[test]
+    fn a_scope_resolves_what_it_has_a_say_in_as_the_rules_do(
+        rules in any_rules(),
+        scope in any_scope(),
+        (a, f) in (any_name(), any_name()),
+    ) {
+        let told = rules.explain(&account(a), &flow(f), None);
+        let rank = |scope: Option<&Scope>| match scope {
+            Some(Scope::AccountFlow(..)) => 0,
+            Some(Scope::Account(_)) => 1,
+            Some(Scope::Flow(_)) => 2,
+            None => 3,
+        };
+        let covers = match &scope {
+            Scope::AccountFlow(of, named) => of.as_str() == a && named.as_str() == f,
+            Scope::Account(of) => of.as_str() == a,
+            Scope::Flow(named) => named.as_str() == f,
+        };
+        let has_a_say = covers && rank(told.winner.scope.as_ref()) >= rank(Some(&scope));
+        prop_assert_eq!(rules.resolve_within(&scope, &account(a), &flow(f)), has_a_say.then_some(told.ttl));
+    }
 }

@@ -148,6 +148,11 @@ async fn exit_codes_tell_absence_failure_and_wrong_use_apart() {
         &["ttl", "set", "1h"],
         &["ttl", "set", "--account", "acme", "soon"],
         &["ttl", "set", "--account", "a b", "1h"],
+        &["ttl", "apply", "--dry-run"],
+        &["keys", "purge", "--yes"],
+        &["keys", "purge", "--account", "acme"],
+        &["keys", "purge", "--account", "acme", "--yes", "--dry-run"],
+        &["keys", "list", "--flow", "a b"],
         &["token", "create", "--name", "n", "--scopes", "everything"],
         &["token", "create", "--name", "n n", "--scopes", "get"],
     ] {
