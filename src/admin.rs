@@ -14,8 +14,8 @@
 //! | `POST /v1/dead-letters/redrive`, `/v1/dead-letters/drop` | back on the road, or away for good: by ids, by filter, or all |
 //! | `GET /v1/ttl/explain?accountId=&flowId=&ttlSeconds=` | which rule wins, and what the others were |
 //! | `POST /v1/ttl/apply` | the rules of a scope for what is stored already, a page at a time |
-//! | `GET /v1/keys?accountId=&flowId=&prefix=&scanLimit=&after=` | a page of what is stored, without payloads |
-//! | `GET /v1/keys/{webhookKey}` | one entry, without its payload |
+//! | `GET /v1/entries?accountId=&flowId=&prefix=&scanLimit=&after=` | a page of what is stored, without payloads |
+//! | `GET /v1/entries/{webhookKey}` | one entry, without its payload |
 //! | `POST /v1/purge` | removes what is stored, a page at a time |
 
 mod answer;

@@ -8,6 +8,9 @@
 //! beat events that are newer than what the operator saw, or lose to those that are not. The store removes an entry only
 //! while it is the one that was seen. So it needs no buffer, and is done when it is answered.
 //!
+//! The paths are other ones than the data plane's, so that whoever takes one plane for the other is told so, and never
+//! takes what is known of an entry for its payload.
+//!
 //! A token that is bound to accounts sees and purges entries of its accounts alone. Keys that are reserved to another
 //! ([`Grants`](crate::envelope::Grants)) stay, too, unless the token is bound to none.
 //!
@@ -64,7 +67,7 @@ pub struct Ask {
 }
 
 pub fn routes() -> Router<Admin> {
-    Router::new().route("/v1/keys", get(list)).route("/v1/keys/{*key}", get(show)).route("/v1/purge", post(purge))
+    Router::new().route("/v1/entries", get(list)).route("/v1/entries/{*key}", get(show)).route("/v1/purge", post(purge))
 }
 
 async fn list(
@@ -80,7 +83,7 @@ async fn list(
     let ask = Ask::new(after, scan_limit)?;
     let _turn = admin.shelf.turn().await?;
     let (seen, looked) = admin.shelf.page(&choice, &ask).await?;
-    Ok(Json(Listing { keys: seen.iter().map(entry).collect(), looked }))
+    Ok(Json(Listing { entries: seen.iter().map(entry).collect(), looked }))
 }
 
 async fn show(

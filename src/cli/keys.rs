@@ -27,7 +27,7 @@ enum Command {
     /// List what is stored, without payloads
     #[command(
         after_help = "Examples:\n  hookcache keys list --account acme\n  hookcache keys list --account acme --flow orders \
-        --prefix order/ --limit 1000\n  hookcache keys list --json | jq .keys\n\nWhat is there during the whole walk is \
+        --prefix order/ --limit 1000\n  hookcache keys list --json | jq .entries\n\nWhat is there during the whole walk is \
         listed, in no order; Redis may list an entry twice. What comes or goes meanwhile may be listed or not."
     )]
     List(List),
@@ -127,7 +127,7 @@ fn list(args: &List) -> CliResult {
     let mut keys: Vec<Entry> = Vec::new();
     let looked = loop {
         let mut page: Listing = client.ask(Method::GET, &list_path(args, &pace), None)?;
-        keys.append(&mut page.keys);
+        keys.append(&mut page.entries);
         progress.show(&page.looked, keys.len());
         if keys.len() >= args.limit || pace.next(&page.looked, 0) == Next::Done {
             break page.looked;
@@ -138,7 +138,7 @@ fn list(args: &List) -> CliResult {
     keys.truncate(args.limit);
     if args.json {
         let looked = Looked { complete, next: None, scanned: None, total: None, ..looked };
-        return print_json(&Listing { keys, looked });
+        return print_json(&Listing { entries: keys, looked });
     }
     print(&rows(&keys))?;
     if !complete {
@@ -148,7 +148,7 @@ fn list(args: &List) -> CliResult {
 }
 
 fn list_path(args: &List, pace: &Pace) -> String {
-    let mut path = format!("/v1/keys?scanLimit={}", pace.scan_limit());
+    let mut path = format!("/v1/entries?scanLimit={}", pace.scan_limit());
     let parts = [
         ("accountId", args.account.as_ref().map(Account::as_str)),
         ("flowId", args.narrow.flow.as_ref().map(Flow::as_str)),
@@ -177,7 +177,7 @@ fn rows(keys: &[Entry]) -> String {
 }
 
 fn show(args: &Show) -> CliResult {
-    let path = format!("/v1/keys/{}", escape(&args.key));
+    let path = format!("/v1/entries/{}", escape(&args.key));
     let entry: Entry = args.target.client()?.ask(Method::GET, &path, None)?;
     if args.json {
         return print_json(&entry);

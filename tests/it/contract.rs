@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use hookcache::admin::keys::SCAN_MAX;
 use hookcache::auth::token::Token;
 use hookcache::envelope::limits::{
     FAULTS_MAX, KEY_CHARS_MAX, KEYS_PER_REQUEST_MAX, SETS_PER_ARRAY_MAX, TTL_SECONDS_MAX,
@@ -219,6 +220,11 @@ fn the_documents_bounds_are_the_limits_of_the_code() {
         ("/SetRequest/properties/ttlSeconds/maximum", TTL_SECONDS_MAX as usize),
     ] {
         assert_eq!(schemas.pointer(pointer), Some(&Value::from(limit)), "{pointer}");
+    }
+    let control = openapi::control();
+    for schema in ["PurgeRequest", "ApplyRequest"] {
+        let bound = &control["components"]["schemas"][schema]["properties"]["scanLimit"]["maximum"];
+        assert_eq!(*bound, Value::from(SCAN_MAX), "{schema}");
     }
 }
 

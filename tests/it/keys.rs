@@ -77,7 +77,7 @@ fn cli_json(hookcache: &Hookcache, args: &[&str]) -> Value {
 }
 
 fn listed(listing: &Value) -> BTreeSet<String> {
-    let keys = listing["keys"].as_array().expect("a list").iter();
+    let keys = listing["entries"].as_array().expect("a list").iter();
     keys.map(|entry| entry["webhookKey"].as_str().expect("a key").to_owned()).collect()
 }
 
@@ -253,7 +253,7 @@ async fn what_is_asked_wrongly_is_refused_and_changes_nothing() {
         "limit=5",
         "accountId=a&accountId=a",
     ] {
-        is_problem(&http_get(&format!("{admin}/v1/keys?{query}")).await, 400, "invalid-request");
+        is_problem(&http_get(&format!("{admin}/v1/entries?{query}")).await, 400, "invalid-request");
     }
     for body in [
         r#"{}"#,
@@ -282,13 +282,13 @@ async fn what_is_asked_wrongly_is_refused_and_changes_nothing() {
         is_problem(&http_get(&url).await, 405, "method-not-allowed");
     }
     for path in ["%00", "%ff", &"k".repeat(513)] {
-        is_problem(&http_get(&format!("{admin}/v1/keys/{path}")).await, 400, "invalid-key");
+        is_problem(&http_get(&format!("{admin}/v1/entries/{path}")).await, 400, "invalid-key");
     }
-    is_problem(&http_get(&format!("{admin}/v1/keys/nothing")).await, 404, "not-found");
+    is_problem(&http_get(&format!("{admin}/v1/entries/nothing")).await, 404, "not-found");
     // Each key is its own path, also one that looks like another call.
     for (path, key) in [("purge", "purge"), ("a/b%20c", "a/b c"), ("a%2Fb%20c", "a/b c"), ("%252F", "%2F"), ("/", "/")]
     {
-        let reply = http_get(&format!("{admin}/v1/keys/{path}")).await;
+        let reply = http_get(&format!("{admin}/v1/entries/{path}")).await;
         assert_eq!(reply.json()["webhookKey"], key, "{path}: {}", reply.text());
     }
     let (code, _, error) = cli(&hookcache, &["keys", "purge", "--account", "acme", "--yes", "--resume", "nonsense"]);
@@ -308,13 +308,13 @@ async fn a_store_that_goes_away_in_mid_walk_is_told_with_where_to_go_on() {
     })
     .await;
     let admin = hookcache.admin_url();
-    let page = http_get(&format!("{admin}/v1/keys?scanLimit=100")).await.json();
+    let page = http_get(&format!("{admin}/v1/entries?scanLimit=100")).await.json();
     let cursor = page["next"].as_str().expect("there are more").to_owned();
     redis.stop();
     let purge = json!({"accountId": "acme", "after": cursor}).to_string();
     for reply in [
-        http_get(&format!("{admin}/v1/keys?after={cursor}")).await,
-        http_get(&format!("{admin}/v1/keys/k/1")).await,
+        http_get(&format!("{admin}/v1/entries?after={cursor}")).await,
+        http_get(&format!("{admin}/v1/entries/k/1")).await,
         http_post(&format!("{admin}/v1/purge"), purge).await,
         http_post(&format!("{admin}/v1/ttl/apply"), json!({"accountId": "acme"}).to_string()).await,
     ] {

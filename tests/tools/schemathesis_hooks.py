@@ -5,7 +5,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 EVENT = {"eventId": "e", "eventTime": "2026-01-01T00:00:00.123Z"}
-WALKS = ("/v1/keys", "/v1/purge", "/v1/ttl/apply")
+WALKS = ("/v1/entries", "/v1/purge", "/v1/ttl/apply")
 
 
 @schemathesis.hook

@@ -25,7 +25,7 @@ pub struct Entry {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Listing {
-    pub keys: Vec<Entry>,
+    pub entries: Vec<Entry>,
     #[serde(flatten)]
     pub looked: Looked,
 }

@@ -7,7 +7,7 @@ use super::{call, code, refused, set_of, token};
 use crate::support::{Hookcache, Redis, Reply, TempDir, eventually};
 
 fn keys(reply: &Reply) -> Vec<String> {
-    let keys = reply.json()["keys"].as_array().cloned().unwrap_or_default();
+    let keys = reply.json()["entries"].as_array().cloned().unwrap_or_default();
     let key = |entry: &Value| entry["webhookKey"].as_str().unwrap_or_default().to_owned();
     let mut keys: Vec<String> = keys.iter().map(key).collect();
     keys.sort();
@@ -34,7 +34,7 @@ async fn sees_and_purges_its_own(store: &str) {
     let mut hookcache = Hookcache::start(&["--config", file.to_str().unwrap()], &[]).await;
     let admin = hookcache.admin_url();
     let (all, purge, apply) =
-        (format!("{admin}/v1/keys"), format!("{admin}/v1/purge"), format!("{admin}/v1/ttl/apply"));
+        (format!("{admin}/v1/entries"), format!("{admin}/v1/purge"), format!("{admin}/v1/ttl/apply"));
     for (account, keys) in [("acme", &free[..]), ("globex", &reserved[..])] {
         let set = call(Method::POST, &format!("{}/v1/set", hookcache.url()), &op, &set_of(account, keys, "x")).await;
         assert_eq!(set.status, 202, "{}", set.text());
