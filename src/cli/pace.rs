@@ -11,6 +11,7 @@ use crate::admin::looked::Looked;
 
 /// How many one step looks at: a second or so for letters. Entries: all that a call looks at.
 const STEP: usize = 1_000;
+const _: () = assert!(STEP <= crate::admin::keys::SCAN_MAX);
 const BAR_CHARS: usize = 30;
 
 /// What to do after a call.

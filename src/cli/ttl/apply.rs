@@ -51,6 +51,10 @@ impl Existing {
         if !self.apply_existing {
             return Ok(());
         }
+        eprintln!(
+            "in {} seconds every consumer has the change; then it is applied to what is stored",
+            EFFECTIVE.as_secs()
+        );
         std::thread::sleep(EFFECTIVE);
         let applied = walk(client, scope, &mut Pace::new(usize::MAX), false)?;
         print(&told(&applied))?;
