@@ -1,8 +1,9 @@
 //! The control plane: what an operator sees and changes while it runs. An edge, on a listener of its own.
 //!
-//! It holds TTL rules, dead letters and what is stored, and knows neither the road's movers nor any backend. Every call needs a token
-//! with the scope `admin`, but for reading one dead letter, which a token with the scope `set` may do, too. A token that is bound to accounts sees and sets the rules of its accounts alone, and is told the same
-//! of another account whether it exists or not.
+//! It holds TTL rules, dead letters and what is stored, and knows neither the road's movers nor any backend. Every call
+//! needs a token with the scope `admin`, but for reading one dead letter, which a token with the scope `set` may do, too.
+//! A token that is bound to accounts sees and changes what is of its accounts alone, and is told the same of another
+//! account whether it exists or not.
 //!
 //! | call | answers |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-"""What the documents say in words alone: an event lies after 1969 and at most five minutes ahead, in a query, too, its id
-and its time go together, and a walk through what is stored goes on from where an earlier answer says."""
+"""What the documents say in words alone: an event lies after 1969 and at most five minutes ahead, in a query, too, its
+id and its time go together, and a walk through what is stored goes on from where an earlier answer says."""
 
 import schemathesis
 from schemathesis import GenerationMode
@@ -10,7 +10,7 @@ WALKS = ("/v1/entries", "/v1/purge", "/v1/ttl/apply")
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Puts a legal moment where a legal request holds an arbitrary one, and takes away an arbitrary place to go on from."""
+    """Puts a legal moment where a legal request holds an arbitrary one, and takes an arbitrary place to go on from away."""
     if case.meta is not None and case.meta.generation.mode != GenerationMode.POSITIVE:
         return
     if case.operation.path in WALKS:

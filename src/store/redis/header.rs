@@ -9,8 +9,9 @@
 //! | 45 | 3 | length of account, flow and id, one byte each |
 //! | 48 | | account, flow (empty in a tombstone), id, payload (none in a tombstone) |
 //!
-//! `put.lua` reads the first 48 bytes and the account, `change.lua` also writes the expiry; both must change with this file. A value of another layout is
-//! left alone by writers and refused by readers, so that an older program never destroys what a newer one wrote.
+//! `put.lua` reads the first 48 bytes and the account, and `change.lua` writes the expiry, too; both must change with
+//! this file. A value of another layout is left alone by writers and refused by readers, so that an older program never
+//! destroys what a newer one wrote.
 
 use bytes::Bytes;
 

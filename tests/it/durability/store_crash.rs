@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookcache::envelope::{Account, Clock, Flow, Version, WebhookKey};
+use hookcache::store::catalog::{Change, Changed, To};
 use hookcache::store::embedded::{self as store, Reader, RuleBook, Writer};
 use hookcache::store::{Effect, Outcome, Write};
 use hookcache::ttl::{Scope, Ttl};
@@ -66,7 +67,7 @@ async fn what_a_store_acknowledged_outlives_a_loss_of_power() {
     assert!(cut_short > 100, "the power went while something was under way: {cut_short}");
 }
 
-/// Writes, deletes and sets rules, each key in the order of its versions, until an answer is an error.
+/// Writes, deletes, purges and sets rules, each key in the order of its versions, until an answer is an error.
 async fn live(seed: u64, rng: &mut fastrand::Rng, writer: &Writer, book: &RuleBook, log: &mut Log) {
     loop {
         let batch: Vec<Write> = (0..rng.usize(1..5)).map(|_| write(rng, log)).collect();
@@ -93,6 +94,9 @@ async fn live(seed: u64, rng: &mut fastrand::Rng, writer: &Writer, book: &RuleBo
                 log.sure.insert(key.to_string(), held);
             }
         }
+        if rng.u8(0..4) == 0 && !change(seed, rng, writer, log).await {
+            return;
+        }
         if rng.u8(0..4) == 0 {
             log.rules_open.push(log.clock);
             if book.set(&Scope::Flow(flow()), Ttl::For(Duration::from_secs(log.clock))).await.is_err() {
@@ -102,6 +106,28 @@ async fn live(seed: u64, rng: &mut fastrand::Rng, writer: &Writer, book: &RuleBo
             log.rules_open.clear();
         }
     }
+}
+
+/// Purges an entry that is there for sure, or rewrites its expiry. Was it answered?
+async fn change(seed: u64, rng: &mut fastrand::Rng, writer: &Writer, log: &mut Log) -> bool {
+    let name = format!("k{}", rng.u8(0..KEYS));
+    let Some((time, Some(payload))) = log.sure.get(&name).filter(|_| !log.open.contains_key(&name)).cloned() else {
+        return true;
+    };
+    let (to, wanted, held) = match rng.bool() {
+        true => (To::Gone, Changed::Removed, (time, None)),
+        false => (To::ExpireAt(Some(NOW + 120_000)), Changed::Rewritten, (time, Some(payload))),
+    };
+    let (key, account) = (WebhookKey::parse(&name).unwrap(), Account::parse("a").unwrap());
+    let change = Change { key, account, version: Version::of_event(0, time, "e"), to };
+    log.open.insert(name.clone(), vec![held.clone()]);
+    match &writer.catalog().change(&[change], NOW).await[..] {
+        [Ok(changed)] => assert_eq!(*changed, wanted, "seed {seed}"),
+        _ => return false,
+    }
+    log.open.remove(&name);
+    log.sure.insert(name, held);
+    true
 }
 
 fn write(rng: &mut fastrand::Rng, log: &mut Log) -> Write {
