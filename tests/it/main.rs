@@ -10,6 +10,7 @@ mod contract;
 mod control_plane;
 mod dead_letters;
 mod durability;
+mod faults;
 mod harness;
 mod http_api;
 mod keys;

@@ -7,10 +7,12 @@
 pub mod client;
 pub mod dead;
 pub mod hookcache;
+pub mod microburst;
 pub mod process;
 pub mod redis;
 pub mod sqs;
 pub mod sqs_stand_in;
+pub mod sqs_tap;
 pub mod stack;
 
 use std::future::Future;
@@ -22,9 +24,11 @@ use std::time::{Duration, Instant};
 pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use dead::dead_letters;
 pub use hookcache::Hookcache;
+pub use microburst::Microburst;
 pub use redis::Redis;
 pub use sqs::{LocalAwsSqs, Ministack, Queues};
 pub use sqs_stand_in::SqsStandIn;
+pub use sqs_tap::SqsTap;
 pub use tempfile::TempDir;
 
 /// How long a test waits for a state before it fails. Far more than a loaded machine needs.

@@ -72,25 +72,29 @@ impl Stack {
 
     /// Takes dead letters until there are this many. They are gone from their queue then.
     pub async fn take_dead(&self, count: usize) -> Vec<Letter> {
-        let (client, url) = (self.client(), &self.queues.dead_letter_url);
-        let letters = std::sync::Mutex::new(Vec::new());
-        eventually(&format!("{count} dead letters"), || async {
-            let receive = client.receive_message().queue_url(url).max_number_of_messages(10);
-            let received = receive.message_attribute_names("All").send().await.expect("an answer");
-            for message in received.messages() {
-                let handle = message.receipt_handle().expect("a receipt");
-                client.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("deleted");
-                let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value().map(str::to_owned);
-                let attributes = message.message_attributes().into_iter().flatten();
-                let attributes = attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?)));
-                let body = message.body().unwrap_or_default().to_owned();
-                letters.lock().expect("one task").push(Letter { body, attributes: attributes.collect() });
-            }
-            (letters.lock().expect("one task").len() >= count).then_some(())
-        })
-        .await;
-        letters.into_inner().expect("one task")
+        take_letters(&self.client(), &self.queues.dead_letter_url, count).await
     }
+}
+
+/// Takes messages out of a queue until there are this many.
+pub async fn take_letters(client: &Client, url: &str, count: usize) -> Vec<Letter> {
+    let letters = std::sync::Mutex::new(Vec::new());
+    eventually(&format!("{count} dead letters"), || async {
+        let receive = client.receive_message().queue_url(url).max_number_of_messages(10);
+        let received = receive.message_attribute_names("All").send().await.expect("an answer");
+        for message in received.messages() {
+            let handle = message.receipt_handle().expect("a receipt");
+            client.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("deleted");
+            let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value().map(str::to_owned);
+            let attributes = message.message_attributes().into_iter().flatten();
+            let attributes = attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?)));
+            let body = message.body().unwrap_or_default().to_owned();
+            letters.lock().expect("one task").push(Letter { body, attributes: attributes.collect() });
+        }
+        (letters.lock().expect("one task").len() >= count).then_some(())
+    })
+    .await;
+    letters.into_inner().expect("one task")
 }
 
 /// A series of the metrics page; `None` where there is no such line.
