@@ -30,7 +30,7 @@ mod stage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -114,10 +114,14 @@ async fn run(size: &Size) {
                 poisons.insert(body, reason);
             }
             let requests = events.requests(size.events_per_trouble, size.array_max);
+            let began = Instant::now();
             candidates.extend(send_during(trouble, &mut stage, requests).await);
+            println!("{trouble:?}: {:?}", began.elapsed());
         }
     }
+    let began = Instant::now();
     stage.drained().await;
+    println!("drained: {:?}", began.elapsed());
     stop.cancel();
     let (there, down) = reader.await.expect("a reader that saw nothing wrong");
 
@@ -199,21 +203,22 @@ async fn an_outage_makes_no_dead_letters_and_what_is_in_hand_stays_hidden() {
         (often >= OUTAGE_EVENTS).then_some(())
     })
     .await;
-    stage.calm().await;
-    stage.drained().await;
 
-    stage.tap.refuse(0.0);
     stage.redis.pause();
-    let before = stage.tap.seen().received;
+    stage.calm().await;
+    stage.tap.refuse(0.0);
+    let before = stage.tap.seen();
     let requests = events.requests(OUTAGE_EVENTS, 1);
     candidates.extend(clients::send_all(&stage.set.url(), requests, &AtomicUsize::new(0)).await);
     // Twice: beyond the visibility that it was taken with.
     eventually("each message in hand was hidden again and again", || async {
         let seen = stage.tap.seen();
-        let in_hand = seen.received.iter().filter(|(id, _)| !before.contains_key(*id));
-        let mut receipts = in_hand.filter_map(|(_, receipts)| receipts.last()).peekable();
         let twice = |receipt: &String| seen.hidden.get(receipt).is_some_and(|hidden| *hidden >= 2);
-        (receipts.peek().is_some() && receipts.all(twice)).then_some(())
+        let taken_since = |(id, receipts): (&String, &Vec<String>)| {
+            let known = before.received.get(id).map_or(0, Vec::len);
+            receipts.iter().skip(known).all(twice)
+        };
+        (seen.often_hidden() > before.often_hidden() && seen.received.iter().all(taken_since)).then_some(())
     })
     .await;
     stage.redis.stop();

@@ -50,6 +50,13 @@ pub struct Seen {
     refused: HashMap<(Operation, String), u32>,
 }
 
+impl Seen {
+    /// Receipts whose message was hidden anew twice or more: it is held, not put off.
+    pub fn often_hidden(&self) -> usize {
+        self.hidden.values().filter(|hidden| **hidden >= 2).count()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
     Send,
