@@ -34,7 +34,6 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::support::eventually;
 use event::{Candidate, Event, Events, poison};
 use stage::Stage;
 
@@ -143,7 +142,7 @@ async fn run(size: &Size) {
 async fn send_during(trouble: Trouble, stage: &mut Stage, requests: Vec<Vec<Arc<Event>>>) -> Vec<Candidate> {
     let (base, accepted) = (stage.set.url(), AtomicUsize::new(0));
     let half = requests.iter().map(Vec::len).sum::<usize>() / 2;
-    stage.tap.refuse(REFUSED_SENDS);
+    stage.tap.refuse_sends(REFUSED_SENDS);
     match trouble {
         Trouble::SqsErrors => stage.sqs_faults.set(&stage::sqs_errors()).await,
         Trouble::SqsCuts => stage.sqs_faults.set(&stage::sqs_cuts()).await,
@@ -197,30 +196,28 @@ async fn an_outage_makes_no_dead_letters_and_what_is_in_hand_stays_hidden() {
     stage.redis_faults.set(&stage::redis_full()).await;
     let requests = events.requests(OUTAGE_EVENTS, 1);
     candidates.extend(clients::send_all(&stage.set.url(), requests, &AtomicUsize::new(0)).await);
-    eventually("each message was tried more often than attempts would allow", || async {
+    let tried_often = || async {
         let received = stage.tap.seen().received;
-        let often = received.values().filter(|receipts| receipts.len() > ATTEMPTS_MAX).count();
-        (often >= OUTAGE_EVENTS).then_some(())
-    })
-    .await;
+        received.values().filter(|receipts| receipts.len() > ATTEMPTS_MAX).count() >= OUTAGE_EVENTS
+    };
+    stage.until("each message was tried more often than attempts would allow", tried_often).await;
 
     stage.redis.pause();
     stage.calm().await;
-    stage.tap.refuse(0.0);
     let before = stage.tap.seen();
     let requests = events.requests(OUTAGE_EVENTS, 1);
     candidates.extend(clients::send_all(&stage.set.url(), requests, &AtomicUsize::new(0)).await);
     // Twice: beyond the visibility that it was taken with.
-    eventually("each message in hand was hidden again and again", || async {
+    let held = || async {
         let seen = stage.tap.seen();
         let twice = |receipt: &String| seen.hidden.get(receipt).is_some_and(|hidden| *hidden >= 2);
         let taken_since = |(id, receipts): (&String, &Vec<String>)| {
             let known = before.received.get(id).map_or(0, Vec::len);
             receipts.iter().skip(known).all(twice)
         };
-        (seen.often_hidden() > before.often_hidden() && seen.received.iter().all(taken_since)).then_some(())
-    })
-    .await;
+        seen.often_hidden() > before.often_hidden() && seen.received.iter().all(taken_since)
+    };
+    stage.until("each message in hand was hidden again and again", held).await;
     stage.redis.stop();
     stage.redis.start_again().await;
     stage.drained().await;

@@ -18,8 +18,11 @@ use crate::support::{Hookcache, LocalAwsSqs, Microburst, Queues, Redis, SqsTap};
 
 /// Short, so that what a lost answer took comes back soon.
 pub const VISIBILITY: Duration = Duration::from_secs(6);
-/// Far more than the drain of any run takes, put-offs and pauses included.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(180);
+/// Far more than any wait here takes, put-offs and pauses included.
+const PATIENCE: Duration = Duration::from_secs(180);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Lines of a log that a failure shows.
+const LAST_LINES: usize = 20;
 
 pub struct Stage {
     pub redis: Redis,
@@ -56,7 +59,7 @@ impl Stage {
             ("HOOKCACHE_BUFFER__VISIBILITY", &visibility),
             ("HOOKCACHE_BUFFER__WAIT", "1s"),
             ("HOOKCACHE_CONSUMER__PAUSE_MIN", "50ms"),
-            ("HOOKCACHE_CONSUMER__PAUSE_MAX", "500ms"),
+            ("HOOKCACHE_CONSUMER__PAUSE_MAX", "100ms"),
         ];
         env.extend(settings);
         let (set, consume, get) = tokio::join!(
@@ -68,9 +71,9 @@ impl Stage {
         Self { redis, redis_faults, sqs_faults, tap, set, consume, get, queues, client, _sqs: sqs }
     }
 
-    /// Nothing fails any more.
+    /// No more faults, but for the tap's own.
     pub async fn calm(&self) {
-        self.tap.refuse_nothing();
+        self.tap.refuse_sends(0.0);
         self.redis_faults.set(&[]).await;
         self.sqs_faults.set(&[]).await;
     }
@@ -83,16 +86,23 @@ impl Stage {
 
     /// Waits until the queue is empty, what was taken included.
     pub async fn drained(&self) {
-        let start = Instant::now();
-        loop {
+        self.until("the queue is empty", || async {
             let counts = self.counts(&self.queues.queue_url).await;
-            if counts.values().sum::<u64>() == 0 {
-                return;
-            }
-            let log = self.consume.captured().stderr;
-            let tail: Vec<&str> = log.lines().rev().take(20).collect();
-            assert!(start.elapsed() < DRAIN_DEADLINE, "the queue is not drained: {counts:?}; last words: {tail:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            counts.values().all(|count| *count == 0)
+        })
+        .await;
+    }
+
+    /// Waits for a state, for longer than other tests do: a message that was put off comes back in its own time.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, state: impl Fn() -> F) {
+        let start = Instant::now();
+        while !state().await {
+            let last_words = || -> Vec<String> {
+                let log = self.consume.captured().stderr;
+                log.lines().rev().take(LAST_LINES).map(str::to_owned).collect()
+            };
+            assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; the consumer: {:#?}", last_words());
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! A tap between a client and an SQS emulator: it refuses single entries of batch calls, which neither an emulator nor
 //! microburst does, and it sees what passes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,7 +22,8 @@ use super::sqs_stand_in::failed;
 /// Codes of a refused entry, and whether SQS calls it the sender's fault: a retry helps with each.
 const REFUSALS: [(&str, bool); 2] = [("InternalError", false), ("ThrottlingException", true)];
 
-/// Listens on a free port of 127.0.0.1 until dropped. Refuses nothing until it is told to.
+/// Listens on a free port of 127.0.0.1 until dropped. It refuses the first delete of each receipt: who reads
+/// what SQS says of single entries tries again at once, and who does not never gets rid of a message.
 pub struct SqsTap {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -33,8 +34,6 @@ struct State {
     random: fastrand::Rng,
     /// The share of entries that a send refuses.
     sends: f64,
-    /// Does the first delete and the first hide of each receipt fail?
-    settles: bool,
     seen: Seen,
 }
 
@@ -47,7 +46,7 @@ pub struct Seen {
     pub received: HashMap<String, Vec<String>>,
     /// By receipt: how often its message was hidden anew.
     pub hidden: HashMap<String, u32>,
-    refused: HashMap<(Operation, String), u32>,
+    deletes: HashSet<String>,
 }
 
 impl Seen {
@@ -57,7 +56,7 @@ impl Seen {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 enum Operation {
     Send,
     Delete,
@@ -85,7 +84,7 @@ impl SqsTap {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let random = fastrand::Rng::with_seed(seed);
-        let state = Arc::new(Mutex::new(State { random, sends: 0.0, settles: false, seen: Seen::default() }));
+        let state = Arc::new(Mutex::new(State { random, sends: 0.0, seen: Seen::default() }));
         let client = Client::builder(TokioExecutor::new()).build_http();
         let upstream = Arc::new(Upstream { client, endpoint_url: endpoint_url.to_owned() });
         let server = tokio::spawn(serve(listener, Arc::clone(&state), upstream));
@@ -96,15 +95,9 @@ impl SqsTap {
         format!("http://{}", self.address)
     }
 
-    /// From now on this share of sent entries is refused, and the first delete and the first hide of each receipt.
-    pub fn refuse(&self, share_of_sends: f64) {
-        let mut state = lock(&self.state);
-        (state.sends, state.settles) = (share_of_sends, true);
-    }
-
-    pub fn refuse_nothing(&self) {
-        let mut state = lock(&self.state);
-        (state.sends, state.settles) = (0.0, false);
+    /// From now on this share of sent entries is refused.
+    pub fn refuse_sends(&self, share: f64) {
+        lock(&self.state).sends = share;
     }
 
     pub fn seen(&self) -> Seen {
@@ -194,24 +187,22 @@ impl State {
 
     fn refuses(&mut self, operation: Operation, entry: &Value) -> bool {
         let receipt = entry["ReceiptHandle"].as_str().unwrap_or_default().to_owned();
-        let refuses = match operation {
-            Operation::Send => self.random.f64() < self.sends,
-            Operation::Delete | Operation::Hide => {
-                let before = self.seen.refused.entry((operation, receipt.clone())).or_default();
-                let first = self.settles && *before == 0;
-                *before += u32::from(first);
-                first
-            }
-        };
         match operation {
-            Operation::Send => self.seen.refused_sends += u64::from(refuses),
-            Operation::Delete => self.seen.refused_deletes += u64::from(refuses),
-            Operation::Hide if !refuses && entry["VisibilityTimeout"] != 0 => {
-                *self.seen.hidden.entry(receipt).or_default() += 1;
+            Operation::Send => {
+                let refuses = self.random.f64() < self.sends;
+                self.seen.refused_sends += u64::from(refuses);
+                refuses
             }
-            Operation::Hide => {}
+            Operation::Delete => {
+                let refuses = self.seen.deletes.insert(receipt);
+                self.seen.refused_deletes += u64::from(refuses);
+                refuses
+            }
+            Operation::Hide => {
+                *self.seen.hidden.entry(receipt).or_default() += 1;
+                false
+            }
         }
-        refuses
     }
 
     fn received(&mut self, answer: &Value) {
