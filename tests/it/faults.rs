@@ -93,7 +93,9 @@ async fn long_every_one_of_a_hundred_thousand_202s_is_accounted_for() {
 
 async fn run(size: &Size) {
     let seed = seed();
-    let (mut stage, mut events) = (Stage::start(seed, &[]).await, Events::new(seed, size.common_keys));
+    // Soon over, so that a frozen Redis is an outage.
+    let mut stage = Stage::start(seed, &[("HOOKCACHE_STORE__WRITE_TIMEOUT", "1s")]).await;
+    let mut events = Events::new(seed, size.common_keys);
     let first = singly(events.first());
     let mut candidates = clients::send_all(&stage.set.url(), first, &AtomicUsize::new(0)).await;
     stage.drained().await;
@@ -170,8 +172,14 @@ async fn send_during(trouble: Trouble, stage: &mut Stage, requests: Vec<Vec<Arc<
     };
     let (sent, ()) = tokio::join!(sent, killed);
     match trouble {
-        Trouble::RedisKilled => stage.redis.start_again().await,
-        Trouble::RedisFrozen => stage.redis.resume(),
+        Trouble::RedisKilled => {
+            stage.paused().await;
+            stage.redis.start_again().await;
+        }
+        Trouble::RedisFrozen => {
+            stage.paused().await;
+            stage.redis.resume();
+        }
         _ => {}
     }
     stage.calm().await;

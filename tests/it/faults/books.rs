@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::event::{Action, Candidate, now_ms, rfc_3339};
 use super::stage::Stage;
+use crate::support::Reply;
 use crate::support::stack::Letter;
-use crate::support::{Reply, http_get};
 
 /// Faults that a failure prints at most.
 const SHOWN_MAX: usize = 20;
@@ -22,7 +22,7 @@ pub async fn balance(stage: &Stage, candidates: &[Candidate]) {
     let mut wrong = Vec::new();
     for (key, candidates) in by_key {
         let before_ms = now_ms();
-        let reply = http_get(&format!("{}/v1/keys/{key}", stage.get.url())).await;
+        let reply = stage.read(key).await;
         if let Err(what) = judge(&candidates, &reply, before_ms, now_ms()) {
             wrong.push(format!("{key}: {what}"));
         }

@@ -6,15 +6,17 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::sqs::client;
-use crate::support::stack::{Letter, take_letters};
-use crate::support::{Hookcache, LocalAwsSqs, Microburst, Queues, Redis, SqsTap};
+use crate::support::stack::{Letter, series, take_letters};
+use crate::support::{Hookcache, LocalAwsSqs, Microburst, Queues, Redis, Reply, SqsTap, http_get};
 
 /// Short, so that what a lost answer took comes back soon.
 pub const VISIBILITY: Duration = Duration::from_secs(6);
@@ -52,7 +54,6 @@ impl Stage {
         let visibility = format!("{}s", VISIBILITY.as_secs());
         let mut env = vec![
             ("HOOKCACHE_STORE__URL", redis_url.as_str()),
-            ("HOOKCACHE_STORE__WRITE_TIMEOUT", "1s"),
             ("HOOKCACHE_BUFFER__QUEUE_URL", &queues.queue_url),
             ("HOOKCACHE_BUFFER__DEAD_LETTER_URL", &queues.dead_letter_url),
             ("HOOKCACHE_BUFFER__ENDPOINT_URL", &endpoint),
@@ -91,6 +92,26 @@ impl Stage {
             counts.values().all(|count| *count == 0)
         })
         .await;
+    }
+
+    /// Waits until the consumer knows that the store is down.
+    pub async fn paused(&self) {
+        let url = format!("{}/metrics", self.consume.admin_url());
+        let is_paused = || async { series(&http_get(&url).await.text(), "hookcache_consumer_paused") == Some(1.0) };
+        self.until("the consumer pauses", is_paused).await;
+    }
+
+    /// Reads a key, until the answer is about the key.
+    pub async fn read(&self, key: &str) -> Reply {
+        let (url, reply) = (format!("{}/v1/keys/{key}", self.get.url()), Mutex::new(None));
+        let answered = || async {
+            let read = http_get(&url).await;
+            let is_about_it = read.status != StatusCode::SERVICE_UNAVAILABLE;
+            *reply.lock().expect("one task") = Some(read);
+            is_about_it
+        };
+        self.until(&format!("{key} can be read"), answered).await;
+        reply.into_inner().expect("one task").expect("an answer")
     }
 
     /// Waits for a state, for longer than other tests do: a message that was put off comes back in its own time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 
 use super::sqs::client;
 use super::{Hookcache, Ministack, Queues, Redis, eventually, http_get};
@@ -82,14 +83,20 @@ pub async fn take_letters(client: &Client, url: &str, count: usize) -> Vec<Lette
     eventually(&format!("{count} dead letters"), || async {
         let receive = client.receive_message().queue_url(url).max_number_of_messages(10);
         let received = receive.message_attribute_names("All").send().await.expect("an answer");
-        for message in received.messages() {
+        let mut deletes = client.delete_message_batch().queue_url(url);
+        for (index, message) in received.messages().iter().enumerate() {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(index.to_string());
             let handle = message.receipt_handle().expect("a receipt");
-            client.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("deleted");
+            deletes = deletes.entries(entry.receipt_handle(handle).build().expect("an id and a receipt"));
             let text = |value: &aws_sdk_sqs::types::MessageAttributeValue| value.string_value().map(str::to_owned);
             let attributes = message.message_attributes().into_iter().flatten();
             let attributes = attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?)));
             let body = message.body().unwrap_or_default().to_owned();
             letters.lock().expect("one task").push(Letter { body, attributes: attributes.collect() });
+        }
+        if !received.messages().is_empty() {
+            let deleted = deletes.send().await.expect("an answer");
+            assert!(deleted.failed().is_empty(), "{deleted:?}");
         }
         (letters.lock().expect("one task").len() >= count).then_some(())
     })
