@@ -1,6 +1,6 @@
 # `make test` is the one gate: it installs what the tests need, then runs everything.
 
-.PHONY: all test test-all fmt lint unit manifests deps tools bench compare run
+.PHONY: all test test-all fmt lint unit manifests deps tools fuzz bench compare run
 
 SHELL := /bin/bash
 TOOLS := .tools
@@ -11,7 +11,7 @@ all: test
 run: ## The main job on this machine: embedded, nothing to install
 	cargo run --release -- serve
 
-tools: ## Redis (apt), SQS emulators, schemathesis and cargo-deny (pinned, in .tools/)
+tools: ## Redis (apt), SQS emulators, schemathesis, microburst, cargo-deny and cargo-fuzz (pinned, in .tools/)
 	@tests/tools/install
 
 fmt:
@@ -31,8 +31,11 @@ deps: tools
 
 test: tools fmt lint manifests deps unit
 
-test-all: test ## What takes longer: more seeds, more rounds, more events
+test-all: test fuzz ## What takes longer: more seeds, more rounds, more events
 	cargo test --locked --test it -- ::long_
+
+fuzz: tools ## Every fuzz target for a minute; needs a C++ compiler
+	fuzz/run
 
 bench: tools ## Every figure of ours but those of `compare`, in about five minutes
 	cargo bench --locked

@@ -241,5 +241,11 @@ fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded
     }
 }
 
+/// Reads the text of a file alone. For the fuzzer, which has no file per text.
+#[cfg(fuzzing)]
+pub fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    load_with(&Sources::default(), Some(layers::FileText { path: "fuzz.toml".into(), text: text.to_owned() }))
+}
+
 #[cfg(test)]
 mod tests;

@@ -228,3 +228,9 @@ fn method_label(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+/// The webhook key in a path. For the fuzzer: the data plane alone reads paths.
+#[cfg(fuzzing)]
+pub fn key(path: &str) -> Option<String> {
+    data::key(path).ok()
+}

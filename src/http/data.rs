@@ -124,7 +124,7 @@ fn traceparent(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Everything after the prefix, decoded once.
-fn key(path: &str) -> Result<String, Problem> {
+pub(super) fn key(path: &str) -> Result<String, Problem> {
     decoded(path.strip_prefix(KEY_PREFIX).unwrap_or_default()).map_err(|why| Problem::new(Code::InvalidKey, why))
 }
 

@@ -41,6 +41,8 @@ use deadpool_redis::redis::{RedisWrite, ToRedisArgs};
 
 pub use catalog::Catalog;
 pub use endpoint::OpenError;
+#[cfg(fuzzing)]
+pub use header::recode;
 pub use read::Reader;
 pub use rules::RuleBook;
 pub use write::Writer;
