@@ -205,6 +205,7 @@ async fn an_outage_makes_no_dead_letters_and_what_is_in_hand_stays_hidden() {
     let requests = events.requests(OUTAGE_EVENTS, 1);
     candidates.extend(clients::send_all(&stage.set.url(), requests, &AtomicUsize::new(0)).await);
     let tried_often = || async {
+        assert_eq!(stage.dead_letters().await, 0, "dead letters of an outage");
         let received = stage.tap.seen().received;
         received.values().filter(|receipts| receipts.len() > ATTEMPTS_MAX).count() >= OUTAGE_EVENTS
     };

@@ -129,8 +129,13 @@ impl Stage {
 
     /// All dead letters; they are gone from their queue then.
     pub async fn take_dead_letters(&self) -> Vec<Letter> {
-        let count = self.counts(&self.queues.dead_letter_url).await.values().sum::<u64>();
+        let count = self.dead_letters().await;
         take_letters(&self.client, &self.queues.dead_letter_url, count as usize).await
+    }
+
+    /// How many there are.
+    pub async fn dead_letters(&self) -> u64 {
+        self.counts(&self.queues.dead_letter_url).await.values().sum()
     }
 
     async fn counts(&self, url: &str) -> HashMap<QueueAttributeName, u64> {
