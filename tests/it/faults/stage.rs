@@ -85,13 +85,20 @@ impl Stage {
         send.send().await.expect("the queue takes it");
     }
 
-    /// Waits until the queue is empty, what was taken included.
+    /// Waits until the queue is empty, what was taken included. However full it is, it must get emptier.
     pub async fn drained(&self) {
-        self.until("the queue is empty", || async {
-            let counts = self.counts(&self.queues.queue_url).await;
-            counts.values().all(|count| *count == 0)
-        })
-        .await;
+        let (mut fewest, mut since) = (u64::MAX, Instant::now());
+        loop {
+            let left = self.counts(&self.queues.queue_url).await.values().sum();
+            if left == 0 {
+                return;
+            }
+            if left < fewest {
+                (fewest, since) = (left, Instant::now());
+            }
+            self.be_patient(since, "the queue is empty");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Waits until the consumer knows that the store is down.
@@ -118,12 +125,17 @@ impl Stage {
     pub async fn until<F: Future<Output = bool>>(&self, what: &str, state: impl Fn() -> F) {
         let start = Instant::now();
         while !state().await {
-            let last_words = || -> Vec<String> {
-                let log = self.consume.captured().stderr;
-                log.lines().rev().take(LAST_LINES).map(str::to_owned).collect()
-            };
-            assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; the consumer: {:#?}", last_words());
+            self.be_patient(start, what);
             tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Panics when patience is over, with the consumer's last words.
+    fn be_patient(&self, since: Instant, what: &str) {
+        if since.elapsed() > PATIENCE {
+            let log = self.consume.captured().stderr;
+            let last_words: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+            panic!("not within {PATIENCE:?}: {what}; the consumer: {last_words:#?}");
         }
     }
 
