@@ -106,7 +106,8 @@ pub struct Depth {
     pub in_flight: u64,
     /// Dead letters, where a place for them is known.
     pub dead: u64,
-    /// Age of the oldest message that is not taken; `None` where the backend can't tell (SQS tells CloudWatch only).
+    /// Age of the oldest message, taken or not; zero where there is none. `None` where the backend can't tell (SQS tells
+    /// CloudWatch only).
     pub oldest_age: Option<Duration>,
 }
 

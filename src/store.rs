@@ -119,6 +119,30 @@ pub enum Outcome {
     Unreadable,
 }
 
+impl Outcome {
+    pub const ALL: [Self; 7] = [
+        Self::Written,
+        Self::Deleted,
+        Self::Expired,
+        Self::Duplicate,
+        Self::Superseded,
+        Self::ForeignKey,
+        Self::Unreadable,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::ForeignKey => "foreign-key",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// Why a key's outcome is not known. A retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {

@@ -63,6 +63,7 @@ impl Consumer {
         options: Options,
         clock: Clock,
     ) -> Self {
+        metrics.begin_outcomes_at_zero(Outcome::ALL.map(Outcome::as_str));
         Self {
             breaker: Breaker::new(metrics.clone()),
             held: Held::new(taker.clone()),
@@ -85,23 +86,27 @@ impl Consumer {
         self.breaker.clone()
     }
 
-    /// Works until `stop`, then finishes what is in hand within the drain deadline and gives back the rest.
+    /// Works until `stop`, then finishes what is in hand within the drain deadline and gives back the rest. Ends so, too,
+    /// when a task of its own has ended that should not: half a consumer would pause for ever, or take things twice.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
+        let stop = stop.child_token();
         // Heartbeat and probe outlast the stop: what is in hand still needs them.
         let end = CancellationToken::new();
         let helpers = TaskTracker::new();
         let heart = (this.clone(), end.clone());
-        helpers.spawn(async move { heart.1.run_until_cancelled(heart.0.held.heartbeat()).await });
+        spawn_vital(&helpers, &stop, async move {
+            heart.1.run_until_cancelled(heart.0.held.heartbeat()).await;
+        });
         let probe = (this.clone(), end.clone());
-        helpers.spawn(async move {
+        spawn_vital(&helpers, &stop, async move {
             let Options { pause_min, pause_max, .. } = probe.0.options;
             probe.0.breaker.probe(&probe.0.writer, pause_min, pause_max, &probe.1).await;
         });
         let pollers = TaskTracker::new();
         for _ in 0..this.options.pollers {
-            let (this, stop) = (this.clone(), stop.clone());
-            pollers.spawn(async move { this.poll(&stop).await });
+            let poller = (this.clone(), stop.clone());
+            spawn_vital(&pollers, &stop, async move { poller.0.poll(&poller.1).await });
         }
         pollers.close();
         pollers.wait().await;
@@ -247,7 +252,7 @@ impl Consumer {
             let time_ms = self.clock.now_ms().saturating_sub(done.at_ms);
             self.metrics.readable_after(Duration::from_millis(time_ms));
         }
-        done.outcomes.iter().for_each(|outcome| self.metrics.outcome(label(*outcome)));
+        done.outcomes.iter().for_each(|outcome| self.metrics.outcome(outcome.as_str()));
         let trace_id = trace::trace_id(message.traceparent.as_deref());
         tracing::info!(id = %done.id, trace_id, keys = done.outcomes.len(), changed, "stored");
     }
@@ -312,16 +317,13 @@ impl Consumer {
     }
 }
 
-fn label(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Written => "written",
-        Outcome::Deleted => "deleted",
-        Outcome::Expired => "expired",
-        Outcome::Duplicate => "duplicate",
-        Outcome::Superseded => "superseded",
-        Outcome::ForeignKey => "foreign-key",
-        Outcome::Unreadable => "unreadable",
-    }
+/// Spawns what must not end alone: its end, by a panic too, is a stop.
+fn spawn_vital(tasks: &TaskTracker, stop: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let guard = stop.clone().drop_guard();
+    tasks.spawn(async move {
+        work.await;
+        drop(guard);
+    });
 }
 
 /// The `id` of a wire form that can't be stored, for its log line: what it says of itself, if it says anything that an

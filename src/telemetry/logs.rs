@@ -29,7 +29,10 @@ pub fn init(level: LevelFilter, format: Format) {
         Format::Json => true,
         Format::Text => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // A line that can't be written is lost. By default it would be complained of on stderr, which panics where it is
+    // stderr that nobody reads any more, in the middle of whatever wanted to log.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     // It fails only where logging was started before, which a test process may do.
     let _ = if json {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()

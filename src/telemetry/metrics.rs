@@ -8,12 +8,18 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::envelope::PoisonCode;
+
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
 const CALL_BUCKETS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 /// Seconds from acceptance to being readable: from milliseconds to the length of an outage.
 const ROAD_BUCKETS: [f64; 14] =
     [0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3_600.0];
+
+/// Causes of a retry.
+const RETRY_ALONE: &str = "alone";
+const RETRY_STORE: &str = "store";
 
 /// A call to the store, by its direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +65,8 @@ struct Series {
 }
 
 impl Metrics {
-    /// A fresh registry, every series at zero.
+    /// A fresh registry. Every series whose labels are known by now is at zero, so that an increase from none to one is
+    /// seen as one; those of requests begin with the first request.
     pub fn new() -> Self {
         Self::register().expect("names and labels of metrics are constants, and distinct")
     }
@@ -89,7 +96,7 @@ impl Metrics {
             )?,
             buffer_oldest_age: make.float(
                 "hookcache_buffer_oldest_age_seconds",
-                "Age of the oldest message that is not taken; NaN where the backend can't tell.",
+                "Age of the oldest message, taken or not, 0 where there is none; NaN where the backend can't tell.",
             )?,
             appended: make.counters(
                 "hookcache_appends_total",
@@ -148,10 +155,15 @@ impl Metrics {
         let build = make.gauges("hookcache_build_info", "1, with the version as a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         series.buffer_oldest_age.set(f64::NAN);
-        for call in [StoreCall::Write, StoreCall::Read] {
-            series.store_errors.with_label_values(&[call.label()]).inc_by(0);
-        }
+        series.begin_at_zero();
         Ok(Self(Arc::new(series)))
+    }
+
+    /// The words that [`Metrics::outcome`] will be called with.
+    pub fn begin_outcomes_at_zero(&self, outcomes: impl IntoIterator<Item = &'static str>) {
+        for outcome in outcomes {
+            self.0.outcomes.with_label_values(&[outcome]);
+        }
     }
 
     /// The exposition format of Prometheus, version 0.0.4.
@@ -176,7 +188,7 @@ impl Metrics {
     }
 
     pub fn appended(&self, accepted: bool) {
-        self.0.appended.with_label_values(&[if accepted { "accepted" } else { "failed" }]).inc();
+        self.0.appended.with_label_values(&[append_label(accepted)]).inc();
     }
 
     pub fn rate_limited(&self) {
@@ -207,11 +219,11 @@ impl Metrics {
     }
 
     pub fn retry_alone(&self) {
-        self.0.retries.with_label_values(&["alone"]).inc();
+        self.0.retries.with_label_values(&[RETRY_ALONE]).inc();
     }
 
     pub fn retry_store(&self) {
-        self.0.retries.with_label_values(&["store"]).inc();
+        self.0.retries.with_label_values(&[RETRY_STORE]).inc();
     }
 
     pub fn dead_letter(&self, reason: &'static str) {
@@ -244,8 +256,29 @@ impl Metrics {
     }
 
     pub fn reloaded(&self, applied: bool) {
-        self.0.reloads.with_label_values(&[if applied { "applied" } else { "refused" }]).inc();
+        self.0.reloads.with_label_values(&[reload_label(applied)]).inc();
     }
+}
+
+impl Series {
+    fn begin_at_zero(&self) {
+        let begin = |counters: &IntCounterVec, labels: &[&str]| {
+            labels.iter().for_each(|label| drop(counters.with_label_values(&[label])));
+        };
+        begin(&self.store_errors, &[StoreCall::Write.label(), StoreCall::Read.label()]);
+        begin(&self.appended, &[append_label(true), append_label(false)]);
+        begin(&self.retries, &[RETRY_ALONE, RETRY_STORE]);
+        begin(&self.reloads, &[reload_label(true), reload_label(false)]);
+        begin(&self.dead_letters, &PoisonCode::ALL.map(PoisonCode::as_str));
+    }
+}
+
+fn append_label(accepted: bool) -> &'static str {
+    if accepted { "accepted" } else { "failed" }
+}
+
+fn reload_label(applied: bool) -> &'static str {
+    if applied { "applied" } else { "refused" }
 }
 
 impl Default for Metrics {
@@ -310,6 +343,22 @@ mod tests {
         assert!(one.text().contains("hookcache_consumer_attempts_total 3"));
         assert!(!other.text().contains("status=\"202\""));
         assert!(other.text().contains("hookcache_consumer_attempts_total 0"));
+    }
+
+    #[test]
+    fn what_has_not_happened_yet_is_counted_as_zero() {
+        let metrics = Metrics::new();
+        metrics.begin_outcomes_at_zero(["written"]);
+        for series in [
+            r#"hookcache_dead_letters_total{reason="foreign-key"} 0"#,
+            r#"hookcache_consumer_outcomes_total{outcome="written"} 0"#,
+            r#"hookcache_consumer_retries_total{cause="store"} 0"#,
+            r#"hookcache_appends_total{result="failed"} 0"#,
+            r#"hookcache_config_reloads_total{result="refused"} 0"#,
+            r#"hookcache_store_errors_total{call="read"} 0"#,
+        ] {
+            assert!(metrics.text().contains(series), "{series} in {}", metrics.text());
+        }
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 mod stop;
 
+use std::process::Stdio;
+
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::support::client::try_send;
+use crate::support::hookcache::PROGRAM;
 use crate::support::stack::{Stack, series, until_series};
-use crate::support::{Hookcache, Redis, Reply, eventually, http_get, http_post, http_send};
+use crate::support::{Hookcache, Redis, Reply, TempDir, eventually, free_port, http_get, http_post, http_send};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -134,6 +138,36 @@ async fn the_metrics_page_has_every_family_and_no_account_or_key() {
         assert_eq!(named(r#"hookcache_consumer_outcomes_total{outcome="written"}"#), 1.0);
         assert!(named("hookcache_consumer_attempts_total") >= 2.0);
     }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (listen, admin) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let mut server = tokio::process::Command::new(PROGRAM)
+        .args(["serve", "--listen", &listen, "--admin-listen", &admin, "--data-dir"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    drop(server.stderr.take());
+    let ready = format!("http://{admin}/readyz");
+    eventually("ready", || async {
+        try_send(Method::GET, &ready, &[], "").await.ok().filter(|reply| reply.status == 200)
+    })
+    .await;
+    let reply = http_post(&format!("http://{listen}/v1/set"), set_of("k")).await;
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    eventually("it is stored, and gone from the buffer", || async {
+        let page = http_get(&format!("http://{admin}/metrics")).await.text();
+        let is_zero =
+            |state: &str| series(&page, &format!("hookcache_buffer_messages{{state=\"{state}\"}}")) == Some(0.0);
+        let stored = http_get(&format!("http://{listen}/v1/keys/k")).await.status == 200;
+        (stored && is_zero("visible") && is_zero("in_flight")).then_some(())
+    })
+    .await;
 }
 
 /// One event from its acceptance to its being stored, and one without a trace.

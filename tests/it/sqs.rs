@@ -301,18 +301,32 @@ async fn a_dead_letter_too_large_for_its_reason_travels_without_it() {
     assert!(sends[1]["Entries"][0].get("MessageAttributes").is_none_or(|attributes| attributes == &json!({})));
 }
 
+#[tokio::test]
+async fn a_letter_without_a_reason_was_moved_by_the_queue_unless_it_left_no_room_for_one() {
+    let next = offered(&["small", &"x".repeat(1 << 20)]);
+    let stand_in = stand_in(move |operation, call| match operation {
+        "ReceiveMessage" => next(call),
+        _ => all_successful(call),
+    })
+    .await;
+    let (_, taker) = open(&stand_in).await;
+    let mut reasons = Vec::new();
+    walked(&taker, |letter| {
+        reasons.push((letter.body.len(), letter.reason));
+        Ruling::Leave
+    })
+    .await;
+    assert_eq!(reasons, [(5, PoisonCode::ReceiveCountExceeded), (1 << 20, PoisonCode::NotDecodable)]);
+}
+
 /// A dead-letter queue that offers letters of these bodies, once.
-fn offered(bodies: &'static [&'static str]) -> impl Fn(&Value) -> Answer + Send + Sync {
-    let times = std::sync::atomic::AtomicUsize::new(0);
-    move |_| {
-        let first = times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
-        let message = |body: &&str| {
-            let attributes = json!({ "SentTimestamp": "1700000000000" });
-            json!({ "MessageId": body, "ReceiptHandle": format!("r-{body}"), "Body": body, "Attributes": attributes })
-        };
-        let messages: Vec<Value> = if first { bodies.iter().map(message).collect() } else { Vec::new() };
-        Answer::Json(json!({ "Messages": messages }))
-    }
+fn offered(bodies: &[&str]) -> impl Fn(&Value) -> Answer + Send + Sync + use<> {
+    let message = |body: &&str| {
+        let (name, attributes) = (&body[..body.len().min(20)], json!({ "SentTimestamp": "1700000000000" }));
+        json!({ "MessageId": name, "ReceiptHandle": format!("r-{name}"), "Body": body, "Attributes": attributes })
+    };
+    let messages = std::sync::Mutex::new(bodies.iter().map(message).collect::<Vec<_>>());
+    move |_| Answer::Json(json!({ "Messages": std::mem::take(&mut *messages.lock().unwrap()) }))
 }
 
 async fn walked(taker: &Taker, rule: impl FnMut(&DeadLetter) -> Ruling + Send) -> Walked {

@@ -4,7 +4,7 @@
 //! It holds no bodies. It is changed by the thread that commits (what came, what went) and by the takers (what is
 //! hidden), each time for a few tree operations under a lock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -54,7 +54,8 @@ impl Dead {
 
 pub(super) struct Index {
     session: u64,
-    slots: HashMap<u64, Slot>,
+    /// All messages. The lowest number is the oldest.
+    slots: BTreeMap<u64, Slot>,
     ready: Ready,
     hidden: BTreeSet<(Instant, u64)>,
     /// Whose receive count in the file is behind.
@@ -67,7 +68,7 @@ impl Index {
     pub(super) fn new() -> Self {
         Self {
             session: Uuid::new_v4().as_u64_pair().0,
-            slots: HashMap::new(),
+            slots: BTreeMap::new(),
             ready: Ready::default(),
             hidden: BTreeSet::new(),
             uncounted: BTreeSet::new(),
@@ -205,12 +206,12 @@ impl Index {
 
     pub(super) fn depth(&mut self, now: Instant, now_ms: u64) -> Depth {
         self.show(now);
-        let oldest = self.ready.oldest().and_then(|seq| self.slots.get(&seq)).map(|slot| slot.facts.enqueued_at_ms);
+        let oldest_ms = self.slots.first_key_value().map_or(now_ms, |(_, slot)| slot.facts.enqueued_at_ms);
         Depth {
             visible: self.ready.len() as u64,
             in_flight: self.hidden.len() as u64,
             dead: self.dead.count,
-            oldest_age: oldest.map(|at_ms| Duration::from_millis(now_ms.saturating_sub(at_ms))),
+            oldest_age: Some(Duration::from_millis(now_ms.saturating_sub(oldest_ms))),
         }
     }
 }

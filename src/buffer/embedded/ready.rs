@@ -34,8 +34,6 @@ impl Groups {
 #[derive(Default)]
 pub(super) struct Ready {
     messages: BTreeSet<(Group, u64)>,
-    /// The oldest message of each group that has one.
-    oldest: BTreeSet<u64>,
     /// Whose turn is next. A group whose messages went otherwise keeps its place until its turn comes.
     turns: VecDeque<Group>,
     /// The groups in `turns`, where each stands once.
@@ -44,14 +42,7 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn insert(&mut self, group: Group, seq: u64) {
-        let oldest = self.oldest_of(group);
         self.messages.insert((group, seq));
-        if oldest.is_none_or(|oldest| seq < oldest) {
-            if let Some(oldest) = oldest {
-                self.oldest.remove(&oldest);
-            }
-            self.oldest.insert(seq);
-        }
         if self.waiting.insert(group) {
             self.turns.push_back(group);
         }
@@ -59,9 +50,6 @@ impl Ready {
 
     pub(super) fn remove(&mut self, group: Group, seq: u64) {
         self.messages.remove(&(group, seq));
-        if self.oldest.remove(&seq) {
-            self.oldest.extend(self.oldest_of(group));
-        }
     }
 
     /// Takes out the message whose turn it is.
@@ -84,11 +72,6 @@ impl Ready {
 
     fn oldest_of(&self, group: Group) -> Option<u64> {
         self.messages.range((group, 0)..=(group, u64::MAX)).next().map(|(_, seq)| *seq)
-    }
-
-    /// The oldest message of all.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.oldest.first().copied()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -119,7 +102,7 @@ mod tests {
         (1..=6).for_each(|seq| ready.insert(NOISY, seq));
         (7..=8).for_each(|seq| ready.insert(QUIET, seq));
         assert_eq!(pop(&mut ready, 9), [1, 7, 2, 8, 3, 4, 5, 6]);
-        assert!(ready.is_empty() && ready.oldest().is_none() && ready.waiting.is_empty() && ready.turns.is_empty());
+        assert!(ready.is_empty() && ready.waiting.is_empty() && ready.turns.is_empty());
     }
 
     #[test]
@@ -144,14 +127,13 @@ mod tests {
         ready.insert(NOISY, 2);
         // Gone by another way than its turn, and back before that came.
         ready.remove(QUIET, 1);
-        assert_eq!(ready.oldest(), Some(2));
         [3, 4].into_iter().for_each(|seq| ready.insert(QUIET, seq));
         ready.insert(NOISY, 5);
         assert_eq!(pop(&mut ready, 9), [3, 2, 4, 5]);
     }
 
     #[test]
-    fn the_oldest_of_all_is_known_whatever_comes_and_goes() {
+    fn a_group_is_first_in_first_out_whatever_comes_and_goes() {
         let (mut ready, mut model) = (Ready::default(), BTreeMap::new());
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for step in 0..20_000_u64 {
@@ -178,7 +160,6 @@ mod tests {
                     model.insert(seq, group);
                 }
             }
-            assert_eq!(ready.oldest(), model.keys().next().copied());
             assert_eq!(ready.len(), model.len());
         }
     }

@@ -20,6 +20,8 @@ use super::taker::{Taker, delete, hide};
 use super::{DEAD_LETTER_KEY, QUEUE_KEY};
 use crate::buffer::dead::reason_of;
 use crate::buffer::{DeadLetter, MessageId, Ruling, TAKE_MAX, Unavailable, Walk, Walked};
+use crate::envelope::limits::WIRE_BYTES_MAX;
+use crate::envelope::wire::TooLarge;
 use crate::envelope::{Account, PoisonCode};
 
 /// How long a walk hides a letter. It gives it back sooner, at its end; if that fails, this is how long others don't
@@ -223,7 +225,12 @@ fn redriven((held, account): &(Held, Option<Account>)) -> Outgoing<'_> {
 
 fn dead_letter(message: Message) -> DeadLetter {
     let attribute = |name: &str| message.message_attributes.as_ref()?.get(name)?.string_value.clone();
+    let body_bytes = message.body.as_ref().map_or(0, String::len);
     let (reason, detail) = match attribute(REASON) {
+        // No room was left for attributes; a wire form leaves it always.
+        None if body_bytes > WIRE_BYTES_MAX => {
+            (PoisonCode::NotDecodable, TooLarge { size_bytes: body_bytes }.to_string())
+        }
         None => (PoisonCode::ReceiveCountExceeded, MOVED_BY_QUEUE.to_owned()),
         Some(reason) => reason_of(&reason, attribute(DETAIL).unwrap_or_default()),
     };

@@ -90,7 +90,7 @@ async fn an_account_whose_messages_come_back_again_and_again_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn the_age_of_the_oldest_message_is_that_of_any_account() {
+async fn the_age_of_the_oldest_message_counts_every_account_and_what_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("buffer.redb");
     let hands = Arc::new(AtomicUsize::new(0));
@@ -108,11 +108,14 @@ async fn the_age_of_the_oldest_message_is_that_of_any_account() {
     let oldest_ms = async || taker.depth().await.unwrap().oldest_age.map(|age| age.as_millis());
     assert_eq!(oldest_ms().await, Some(9_000));
     let taken = taker.take(2).await.unwrap();
-    assert_eq!(oldest_ms().await, Some(7_000), "one of each account is taken");
-    all_ok(taker.hide(&receipts(&taken[1..]), Duration::ZERO).await, 1);
-    assert_eq!(oldest_ms().await, Some(8_000));
-    all_ok(taker.hide(&receipts(&taken[..1]), Duration::ZERO).await, 1);
+    assert_eq!(oldest_ms().await, Some(9_000), "one of each account is taken, and not yet gone");
+    all_ok(taker.delete(&receipts(&taken[1..])).await, 1);
     assert_eq!(oldest_ms().await, Some(9_000));
+    all_ok(taker.delete(&receipts(&taken[..1])).await, 1);
+    assert_eq!(oldest_ms().await, Some(7_000));
+    let taken = taker.take(2).await.unwrap();
+    all_ok(taker.delete(&receipts(&taken)).await, 2);
+    assert_eq!(oldest_ms().await, Some(0), "none is there");
 }
 
 #[tokio::test]
