@@ -109,7 +109,7 @@ pub enum BufferOptions {
 pub enum StoreOptions {
     #[cfg(feature = "embedded")]
     Embedded(store::embedded::Options),
-    Redis(store::redis::Options),
+    Redis(Box<store::redis::Options>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -79,6 +79,14 @@ impl<'a> Fields<'a> {
         self.parsed(key, check).flatten()
     }
 
+    /// One URL, or several with commas between them; none where the text is empty.
+    pub fn urls(&mut self, key: &'static str, schemes: &[&str]) -> Option<Vec<String>> {
+        self.parsed(key, |text| {
+            let urls: Vec<String> = urls::split(text, schemes).into_iter().map(str::to_owned).collect();
+            urls.iter().try_for_each(|url| urls::check(url, schemes)).map(|()| urls)
+        })
+    }
+
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> u32 {
         let (min, max) = (*range.start(), *range.end());
         let parse = |at: &Located| {

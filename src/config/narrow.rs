@@ -1,5 +1,7 @@
 //! From keys to [`Config`], and what must fit together.
 
+mod store;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -13,19 +15,15 @@ use super::{
     Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, HttpOptions, LimitsOptions, LogFormat, LogLevel,
     LogOptions, Role, Roles, StoreOptions, lists,
 };
-use crate::buffer::HIDE_MAX;
+use crate::buffer::{self, HIDE_MAX};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::ingest::SetRate;
-use crate::store::Acknowledge;
 use crate::ttl::{Rules, ScopePattern, Ttl};
-use crate::{buffer, store};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Replicas that a write can be made to wait for; more than that nobody runs.
-const REPLICAS_MAX: u32 = 16;
 /// Sets per second and account, and those at once, that can be told from no limit: no process takes that many.
 const SETS_PER_SECOND_MAX: u32 = 1_000_000;
 
@@ -52,7 +50,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     let limits = limits(fields);
     let data_dir_or_here = data_dir.clone().unwrap_or_default();
     let buffer = buffer(fields, &data_dir_or_here);
-    let store = store(fields, &data_dir_or_here);
+    let store = store::read(fields, &data_dir_or_here);
     let consumer = consumer(fields);
     let max_age = fields.number("get.max_age_seconds", 0..=86_400);
     let get = GetOptions { max_age: Duration::from_secs(max_age.into()) };
@@ -191,69 +189,6 @@ fn embedded_buffer(
 ) -> Option<BufferOptions> {
     fields.refuse("buffer.queue_url", "is needed: this program was built without the embedded buffer");
     None
-}
-
-fn store(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<StoreOptions> {
-    let url = fields.url("store.url", &["redis", "rediss"]);
-    let username_file = fields.optional("store.username_file").map(PathBuf::from);
-    let password_file = fields.optional("store.password_file").map(PathBuf::from);
-    let ca_file = fields.optional("store.ca_file").map(PathBuf::from);
-    let acknowledge = fields.parsed("store.acknowledge", parse_acknowledge);
-    let read_connections = fields.count("store.read_connections", 1..=64);
-    let write_connections = fields.count("store.write_connections", 1..=256);
-    let wait = 10 * MILLISECOND..=MINUTE;
-    let connect_timeout = fields.duration("store.connect_timeout", wait.clone());
-    let read_timeout = fields.duration("store.read_timeout", wait.clone());
-    let write_timeout = fields.duration("store.write_timeout", wait);
-    let Some(url) = url else {
-        let only_with = "is for Redis alone: set store.url too, or leave it empty";
-        let given = [
-            ("store.username_file", username_file.is_some()),
-            ("store.password_file", password_file.is_some()),
-            ("store.ca_file", ca_file.is_some()),
-        ];
-        given.iter().filter(|(_, given)| *given).for_each(|(key, _)| fields.refuse(key, only_with));
-        return embedded_store(fields, data_dir);
-    };
-    if ca_file.is_some() && !url.starts_with("rediss://") {
-        fields.refuse("store.ca_file", "is for TLS alone: store.url must start with rediss://");
-    }
-    Some(StoreOptions::Redis(store::redis::Options {
-        url,
-        username_file,
-        password_file,
-        ca_file,
-        acknowledge: acknowledge?,
-        read_connections,
-        write_connections,
-        connect_timeout,
-        read_timeout,
-        write_timeout,
-    }))
-}
-
-#[cfg(feature = "embedded")]
-fn embedded_store(_fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<StoreOptions> {
-    Some(StoreOptions::Embedded(store::embedded::Options { path: data_dir.join("store.redb") }))
-}
-
-#[cfg(not(feature = "embedded"))]
-fn embedded_store(fields: &mut Fields<'_>, _: &std::path::Path) -> Option<StoreOptions> {
-    fields.refuse("store.url", "is needed: this program was built without the embedded store");
-    None
-}
-
-fn parse_acknowledge(text: &str) -> Result<Acknowledge, String> {
-    let replicas = |text: &str| text.strip_prefix("replicas(")?.strip_suffix(')')?.trim().parse().ok();
-    match text {
-        "memory" => Ok(Acknowledge::Memory),
-        "aof" => Ok(Acknowledge::Aof),
-        other => {
-            let n = replicas(other).filter(|n| (1..=REPLICAS_MAX).contains(n));
-            let allowed = || format!("must be \"memory\", \"replicas(n)\" with n from 1 to {REPLICAS_MAX}, or \"aof\"");
-            n.map(Acknowledge::Replicas).ok_or_else(allowed)
-        }
-    }
 }
 
 fn consumer(fields: &mut Fields<'_>) -> ConsumerOptions {

@@ -180,6 +180,17 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
             ),
         ),
         (
+            "[store]\nurl = \"redis://:pw@a,http://b\"",
+            at(
+                "store.url",
+                "was \"redis://:***@a,http://b\", must be redis://host[:port][/path] or rediss://host[:port][/path]",
+            ),
+        ),
+        (
+            "[store]\nmode = \"clustered\"",
+            at("store.mode", "was \"clustered\", must be one of \"standalone\", \"sentinel\", \"cluster\""),
+        ),
+        (
             "[ttl]\nallow_never = [\"*\"]",
             at("ttl.allow_never", "was [\"*\"], each must be `account/flow`, with `*` for any"),
         ),
@@ -208,6 +219,23 @@ fn what_does_not_fit_together_is_refused_with_the_key_to_change() {
         (
             "[limits]\nsets_burst = 100".to_owned(),
             "limits.sets_burst (file test.toml): is for limits.sets_per_second alone",
+        ),
+        ("[store]\nmode = \"cluster\"".to_owned(), "store.mode (file test.toml): is for Redis alone"),
+        (
+            "[store]\nsentinel_master = \"m\"".to_owned(),
+            "store.sentinel_master (file test.toml): is for Sentinel alone",
+        ),
+        (
+            "[store]\nurl = \"redis://h\"\nmode = \"cluster\"\nsentinel_password_file = \"p\"".to_owned(),
+            "store.sentinel_password_file (file test.toml): is for Sentinel alone",
+        ),
+        (
+            "[store]\nurl = \"redis://h\"\nmode = \"sentinel\"".to_owned(),
+            "store.sentinel_master: is needed with store.mode = \"sentinel\"",
+        ),
+        (
+            "[store]\nurl = \"redis://a,redis://b\"".to_owned(),
+            "store.url (file test.toml): names 2 servers: set store.mode to \"cluster\" or \"sentinel\"",
         ),
         ("[consumer]\npause_min = \"20s\"".to_owned(), "consumer.pause_min (file test.toml): must not be longer"),
         ("[ttl]\nmin = \"2d\"\nmax = \"1d\"".to_owned(), "ttl.min (file test.toml): must not be longer"),
@@ -353,11 +381,31 @@ fn a_url_makes_the_backend_and_is_shown_without_its_password() {
     ];
     let loaded = load(&sources(&environment, &[])).unwrap();
     let StoreOptions::Redis(store) = &loaded.config.store else { panic!("not Redis") };
-    assert_eq!(store.url, "redis://me:hunter2@redis:6379");
+    let store::redis::Mode::Standalone { url } = &store.mode else { panic!("not standalone") };
+    assert_eq!(url, "redis://me:hunter2@redis:6379");
     assert_eq!(store.acknowledge, store::Acknowledge::Replicas(2));
     assert!(matches!(loaded.config.buffer, BufferOptions::Sqs(_)));
     assert_eq!(loaded.config.roles.iter().collect::<Vec<_>>(), [Role::Set, Role::Consume]);
     assert_eq!(shown(&loaded, "store.url").shown_value, "\"redis://me:***@redis:6379\"");
+}
+
+#[test]
+fn a_mode_carries_what_it_needs() {
+    let of = |toml: &str| match of_file(toml).unwrap().config.store {
+        StoreOptions::Redis(options) => options.mode,
+        StoreOptions::Embedded(_) => panic!("not Redis"),
+    };
+    let urls = "[store]\nurl = \"redis://a:1, redis://b:2\"\n";
+    let cluster = of(&format!("{urls}mode = \"cluster\""));
+    assert!(matches!(cluster, store::redis::Mode::Cluster { urls } if urls == ["redis://a:1", "redis://b:2"]));
+    let sentinel = "mode = \"sentinel\"\nsentinel_master = \"m\"\nsentinel_password_file = \"p\"";
+    match of(&format!("{urls}{sentinel}")) {
+        store::redis::Mode::Sentinel { urls, master, username_file, password_file } => {
+            assert_eq!((urls.len(), master.as_str()), (2, "m"));
+            assert_eq!((username_file, password_file), (None, Some("p".into())));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

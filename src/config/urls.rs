@@ -1,4 +1,4 @@
-//! The form of a URL, and how it is shown: never with a password.
+//! The form of a URL, or of several with commas between them, and how they are shown: never with a password.
 
 /// Is it a URL of one of these schemes, with a host, and without blanks? The backend reads the rest.
 pub(super) fn check(text: &str, schemes: &[&str]) -> Result<(), String> {
@@ -21,8 +21,34 @@ pub(super) fn check(text: &str, schemes: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The URL with `***` in place of a password. What is no URL is hidden up to its last `@`; a query is hidden whole.
+/// Several URLs, of which each begins with a scheme: a comma elsewhere belongs to the URL that it stands in.
+pub(super) fn split<'a>(text: &'a str, schemes: &[&str]) -> Vec<&'a str> {
+    let begins = |rest: &str| {
+        let rest = rest.trim_start();
+        schemes.iter().any(|scheme| rest.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+    };
+    let (mut urls, mut start) = (Vec::new(), 0);
+    for (at, _) in text.match_indices(',').filter(|(at, _)| begins(&text[at + 1..])) {
+        urls.push(&text[start..at]);
+        start = at + 1;
+    }
+    urls.push(&text[start..]);
+    urls.into_iter().map(str::trim).filter(|url| !url.is_empty()).collect()
+}
+
+/// Several URLs with `***` in place of their passwords. What is not the same sort of URL throughout could be a password
+/// with commas in it, and is hidden as one.
 pub(super) fn redact(text: &str) -> String {
+    let urls = split(text, &["redis", "rediss", "http", "https"]);
+    let with_user = urls.iter().filter(|url| url.contains('@')).count();
+    match with_user == 0 || with_user == urls.len() {
+        true => urls.into_iter().map(redact_one).collect::<Vec<_>>().join(","),
+        false => redact_one(text),
+    }
+}
+
+/// The URL with `***` in place of a password. What is no URL is hidden up to its last `@`; a query is hidden whole.
+fn redact_one(text: &str) -> String {
     let (text, query) = match text.split_once('?') {
         Some((text, _)) => (text, "?***"),
         None => (text, ""),
@@ -58,9 +84,27 @@ mod tests {
             ("me:secret@host", "***@host"),
             ("redis://me@host", "redis://me@host"),
             ("redis://host?password=secret", "redis://host?***"),
+            ("redis://me:secret@a, redis://me:secret@b:1", "redis://me:***@a,redis://me:***@b:1"),
+            ("redis://a,redis://b", "redis://a,redis://b"),
+            ("redis://me:se,redis://cret@host", "redis://me:***@host"),
+            ("redis://me:se,cret@host", "redis://me:***@host"),
         ];
         for (url, shown) in cases {
             assert_eq!(redact(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_list_is_split_where_a_url_begins() {
+        let cases = [
+            ("", vec![]),
+            ("redis://a", vec!["redis://a"]),
+            ("redis://a:1, rediss://b ,redis://c", vec!["redis://a:1", "rediss://b", "redis://c"]),
+            ("redis://:a,b@h", vec!["redis://:a,b@h"]),
+            ("redis://a,b:1", vec!["redis://a,b:1"]),
+        ];
+        for (text, urls) in cases {
+            assert_eq!(split(text, &["redis", "rediss"]), urls, "{text}");
         }
     }
 

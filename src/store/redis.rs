@@ -1,36 +1,55 @@
-//! The store on Redis or Valkey, one node (6.2 or later, which brought `PXAT`).
+//! The store on Redis or Valkey (6.2 or later, which brought `PXAT`): one server, one that Sentinels watch, or a cluster.
 //!
 //! One string per webhook key under `hc:v1:k:{}:` (the empty braces keep a key's own braces from choosing its slot in a
 //! cluster), and our own records under `hc:v1:c:`, where no webhook key can reach. A small script, `put.lua`, compares
 //! what is there with what comes and writes it, so that the guard holds whoever writes at the same time.
 //!
-//! Writes go over leased connections, one lease per batch. Reads share a few multiplexed connections, since a lease
-//! per read would cost a round trip of its own. Nothing is sent while there is nothing to do.
+//! Writes go over leased connections, one lease per batch and primary. Reads share a few multiplexed connections to each
+//! primary, since a lease per read would cost a round trip of its own. Nothing is sent while there is nothing to do.
+//!
+//! *Cluster.* Keys of one write scatter over the slots, so that each call of the script writes one key; calls and reads
+//! are pipelined per primary. MOVED and ASK are followed at once, a few times; then the fault is told, and what was
+//! written is repeated by the consumer, which is harmless. Replicas are never read. *Sentinel.* Each new connection asks
+//! where the primary is, and asks the server itself whether it is one.
+//!
+//! *Acknowledgement* is asked for on the very connections that wrote, of each primary that was written to. Before WAIT
+//! or WAITAOF goes a write of our own: `hc:v1:c:mark`, in a cluster with a tag that puts it into a slot which that node
+//! serves: `hc:v1:c:mark:{n}`. There are four at most for each node, since the slot of one may be on the move.
 //!
 //! The ACL user needs `~hc:v1:*`, `+get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen`, and
 //! `+eval +evalsha +script|load +ping +unwatch`; for the control plane's walks also `+scan +dbsize +strlen +setrange
-//! +persist +pexpireat`; with `store.acknowledge` also `+wait` or `+waitaof`, and with a number
-//! of a database in the URL `+select`.
+//! +persist +pexpireat`; with `store.acknowledge` also `+wait` or `+waitaof`, with a number of a database in the URL
+//! `+select`, in a cluster `+cluster|slots +asking`, with Sentinel `+role` and, at the Sentinels,
+//! `+sentinel|get-master-addr-by-name`.
 //!
 //! It never evicts keys, never subscribes to anything, and scans only where an operator asks for it.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `header` | how a value is laid out |
-//! | `endpoint` | where Redis is, how it is reached, who we are there |
+//! | `endpoint`, `credentials` | one server: where it is, how it is reached, who we are there |
+//! | `primary` | a primary at a known address, or where the Sentinels say it is |
 //! | `fault` | what an error of Redis means: who must act, and is the connection still good |
-//! | `leases` | the pool of leased connections; acknowledgement by replicas and by the append-only file |
-//! | `shared` | one multiplexed connection that is made anew whenever it breaks |
+//! | `kept` | a value that many share, made anew when it is found stale |
+//! | `leases` | leased connections to one primary; acknowledgement by replicas and by the append-only file |
+//! | `shared` | multiplexed connections to one primary |
+//! | `topology`, `cluster`, `slots` | who serves what, and how commands come there |
 //! | `write`, `read`, `rules`, `catalog` | the halves |
 
 mod catalog;
+mod cluster;
+mod credentials;
 mod endpoint;
 mod fault;
 mod header;
+mod kept;
 mod leases;
+mod primary;
 mod read;
 mod rules;
 mod shared;
+mod slots;
+mod topology;
 mod write;
 
 use std::io::Write as _;
@@ -47,6 +66,10 @@ pub use read::Reader;
 pub use rules::RuleBook;
 pub use write::Writer;
 
+use self::leases::Leases;
+use self::shared::Shared;
+use self::slots::{Slot, slot_of};
+use self::topology::{Site, Topology};
 use crate::envelope::WebhookKey;
 use crate::store::Acknowledge;
 
@@ -58,39 +81,66 @@ const MARK_KEY: &str = "hc:v1:c:mark";
 /// How a Redis store is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS.
-    pub url: String,
+    pub mode: Mode,
     /// ACL user and password from files, which beat those of the URL; read again at every connect.
     pub username_file: Option<PathBuf>,
     pub password_file: Option<PathBuf>,
     /// A PEM file of certificate authorities to trust in place of the public ones.
     pub ca_file: Option<PathBuf>,
     pub acknowledge: Acknowledge,
-    /// Shared multiplexed connections that serve reads.
+    /// Shared multiplexed connections that serve reads, to each primary.
     pub read_connections: usize,
-    /// Leased connections that serve batches and the control plane.
+    /// Leased connections that serve batches and the control plane, to each primary.
     pub write_connections: usize,
     pub connect_timeout: Duration,
     pub read_timeout: Duration,
     pub write_timeout: Duration,
 }
 
+/// What stands at the other end. A URL is `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS; where
+/// there are several, all but host and port must be the same.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// One server, or a name that leads to the one that is the primary.
+    Standalone { url: String },
+    /// Sentinels, which know a primary under the name `master`. Scheme, user, password and database of the URLs are for
+    /// the primary; the Sentinels are reached in the same way, as the user that these files name, if any.
+    Sentinel { urls: Vec<String>, master: String, username_file: Option<PathBuf>, password_file: Option<PathBuf> },
+    /// Some nodes of a cluster, which tell the others.
+    Cluster { urls: Vec<String> },
+}
+
 /// Opens the three halves. A Redis that can't be reached now is no error: it is logged, and heals by itself.
 ///
 /// Must be called within a Tokio runtime, which keeps the shared connections.
 pub fn open(options: &Options) -> Result<(Writer, Reader, RuleBook), OpenError> {
-    let endpoint = endpoint::Endpoint::new(options)?;
-    let leases = leases::Leases::new(&endpoint, options)?;
-    let reader = Reader::new(&endpoint, options);
+    let counts =
+        [("store.read_connections", options.read_connections), ("store.write_connections", options.write_connections)];
+    if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+        return Err(OpenError::Zero { key });
+    }
+    let site = Site::new(options)?;
+    let leases = Topology::new(&site, options, Leases::new);
+    let reader = Reader::new(Topology::new(&site, options, Shared::new));
     Ok((Writer::new(leases.clone()), reader, RuleBook::new(leases)))
 }
 
 /// Where an entry lies, as one argument that is never built on its own: writers send thousands of them.
 struct RedisKey<'a>(&'a WebhookKey);
 
+impl RedisKey<'_> {
+    fn parts(&self) -> [&[u8]; 2] {
+        [KEY_PREFIX.as_bytes(), self.0.as_str().as_bytes()]
+    }
+
+    fn slot(&self) -> Slot {
+        slot_of(self.parts())
+    }
+}
+
 impl ToRedisArgs for RedisKey<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        write_joined(out, [KEY_PREFIX.as_bytes(), self.0.as_str().as_bytes()]);
+        write_joined(out, self.parts());
     }
 }
 

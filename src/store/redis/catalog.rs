@@ -3,6 +3,10 @@
 //! SCAN promises that what is there during the whole walk is handed out at least once, and that a call stays small; it
 //! looks at a few more keys than it was asked to, and at keys of others in the database, which are left out.
 //!
+//! In a cluster a walk goes from primary to primary, in the order of their lowest slots, which name them in a cursor. A
+//! failover in mid-walk may hide entries from it, as the replica's SCAN has another order; after slots have moved the
+//! cursor may be refused. Then a walk that must be whole begins anew.
+//!
 //! Nothing here is on the road: it takes one lease for a page, so that an operator's walk never holds more than one of
 //! the connections that batches need.
 
@@ -12,6 +16,8 @@ use deadpool_redis::redis::{Cmd, FromRedisValue, Value, from_redis_value, pipe};
 use super::fault::{Fault, Reach};
 use super::header::{self, HEAD_BYTES_MAX, Header};
 use super::leases::{Lease, Leases};
+use super::slots::Slot;
+use super::topology::{Route, Topology};
 use super::{KEY_PREFIX, RedisKey};
 use crate::envelope::WebhookKey;
 use crate::store::catalog::{Change, Changed, Choice, Cursor, Page, PageError, Rewrite, Seen};
@@ -20,121 +26,159 @@ use crate::store::{ReadError, Unavailable, WriteError};
 const CHANGE: &str = include_str!("change.lua");
 /// Keys of one call of the script: a call holds up every other client.
 const CALL_KEYS_MAX: usize = 64;
+/// The same in a cluster, where a call may not touch two slots.
+const SLOT_CALL_KEYS_MAX: usize = 1;
 /// Must be the numbers of `change.lua`.
 const CHANGED: i64 = 0;
 const SUPERSEDED: i64 = 1;
 
 #[derive(Clone)]
-pub struct Catalog {
-    leases: Leases,
-}
+pub struct Catalog(Topology<Leases>);
 
-/// Where a walk is: on which node, and where in its SCAN. As text `<node>.<position>`.
+/// Where a walk is: on the primary with which lowest slot, and where in its SCAN. As text `<slot>.<position>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
-    node: u32,
+    node: Slot,
+    /// 0 is the beginning of a node.
     position: u64,
 }
 
-/// The one node that there is.
-const NODE: u32 = 0;
-
 impl Place {
-    const START: Self = Self { node: NODE, position: 0 };
+    const START: Self = Self { node: 0, position: 0 };
 
     fn parse(Cursor(text): &Cursor) -> Option<Self> {
         let (node, position) = text.split_once('.')?;
         let place = Self { node: node.parse().ok()?, position: position.parse().ok()? };
         // One spelling alone; and a walk that begins or has ended has no cursor.
-        (place.node == NODE && place.position != 0 && place.cursor().0 == *text).then_some(place)
+        (place != Self::START && place.cursor().0 == *text).then_some(place)
     }
 
     fn cursor(self) -> Cursor {
         Cursor(format!("{}.{}", self.node, self.position))
     }
 
-    /// `position` is what SCAN answered: 0 at the end of a node.
-    fn after(self, position: u64) -> Option<Self> {
-        (position != 0).then_some(Self { position, ..self })
+    /// `position` is what SCAN answered: 0 at the end of a node. `nodes` are in order.
+    fn after(self, position: u64, nodes: &[Slot]) -> Option<Self> {
+        match position {
+            0 => nodes.iter().find(|&&node| node > self.node).map(|&node| Self { node, position: 0 }),
+            _ => Some(Self { position, ..self }),
+        }
     }
 }
 
 impl Catalog {
-    pub(super) fn new(leases: Leases) -> Self {
-        Self { leases }
+    pub(super) fn new(topology: Topology<Leases>) -> Self {
+        Self(topology)
     }
 
     pub async fn page(&self, choice: &Choice, from: Option<&Cursor>, look_max: usize) -> Result<Page, PageError> {
         let place = from.map_or(Some(Place::START), Place::parse).ok_or(PageError::Cursor)?;
-        let mut lease = self.leases.lease().await?;
-        let (position, keys) = scan(&mut lease, place, &choice.prefix, look_max).await?;
-        let seen = look(&mut lease, &keys).await?;
+        let nodes = self.0.lowest_slots().await?;
+        if !nodes.contains(&place.node) {
+            return Err(PageError::Cursor);
+        }
+        let look_at = |route: Route<Leases>| async move {
+            let mut lease = route.node.lease().await?;
+            let (position, keys) = scan(&mut lease, place, &choice.prefix, look_max).await?;
+            Ok((position, look(&mut lease, &keys).await?))
+        };
+        let (position, seen) = self.0.ask_one(place.node, look_at).await?;
+        let looked_at = seen.len();
         let matches = |seen: &Seen| choice.matches(seen.key.as_str(), &seen.account, &seen.flow);
         let entries = seen.into_iter().filter_map(|seen| seen.ok().flatten()).filter(matches).collect();
-        Ok(Page { entries, looked_at: keys.len(), next: place.after(position).map(Place::cursor) })
+        Ok(Page { entries, looked_at, next: place.after(position, &nodes).map(Place::cursor) })
     }
 
     pub async fn find(&self, key: &WebhookKey) -> Result<Option<Seen>, ReadError> {
-        let mut lease = self.leases.lease().await.map_err(unreadable_now)?;
-        let mut seen = look(&mut lease, std::slice::from_ref(key)).await.map_err(unreadable_now)?;
-        seen.pop().unwrap_or(Ok(None))
+        let look_at = |route: Route<Leases>| async move {
+            let mut lease = route.node.lease().await?;
+            look(&mut lease, std::slice::from_ref(key)).await
+        };
+        let found: Result<_, Fault> = self.0.ask_one(RedisKey(key).slot(), look_at).await;
+        let unavailable = |fault: Fault| ReadError::Unavailable(fault.text().to_owned());
+        found.map_err(unavailable)?.pop().unwrap_or(Ok(None))
     }
 
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        let mut lease = self.leases.lease().await?;
-        Ok(ask(&mut lease, Cmd::new().arg("DBSIZE")).await?)
+        let size = |route: Route<Leases>| async move {
+            let mut lease = route.node.lease().await?;
+            ask::<u64>(&mut lease, Cmd::new().arg("DBSIZE")).await
+        };
+        let mut count = 0;
+        for node in self.0.lowest_slots().await? {
+            count += self.0.ask_one(node, size).await?;
+        }
+        Ok(count)
     }
 
     pub async fn change(&self, changes: &[Change], now_ms: u64) -> Vec<Result<Changed, WriteError>> {
-        let mut results = Vec::with_capacity(changes.len());
-        if let Err(fault) = self.try_change(changes, now_ms, &mut results).await {
-            if !self.leases.replies_acknowledge() {
-                results.clear();
-            }
-            results.resize(changes.len(), Err(fault.into()));
-        }
-        results
+        let keys_max = if self.0.has_slots() { SLOT_CALL_KEYS_MAX } else { CALL_KEYS_MAX };
+        let calls: Vec<&[Change]> = changes.chunks(keys_max).collect();
+        let slot_of = |number: usize| RedisKey(&calls[number][0].key).slot();
+        let send = |route, numbers| send_all(route, &calls, numbers, now_ms);
+        let replies = self.0.scatter(calls.len(), slot_of, send).await;
+        let each = calls.iter().zip(replies);
+        each.flat_map(|(call, reply)| results_of(call, reply, now_ms)).collect()
     }
+}
 
-    /// An error means that what has no result yet gets none, and that nothing more than the replies acknowledges what
-    /// has one.
-    async fn try_change(
-        &self,
-        changes: &[Change],
-        now_ms: u64,
-        results: &mut Vec<Result<Changed, WriteError>>,
-    ) -> Result<(), Fault> {
-        if changes.is_empty() {
-            return Ok(());
+/// One reply per call, in order. Where they are not acknowledged none of them counts.
+async fn send_all(
+    route: Route<Leases>,
+    calls: &[&[Change]],
+    numbers: Vec<usize>,
+    now_ms: u64,
+) -> Vec<Result<Value, Fault>> {
+    let mut replies = Vec::with_capacity(numbers.len());
+    if let Err(fault) = try_send_all(&route, calls, &numbers, now_ms, &mut replies).await {
+        if !route.node.replies_acknowledge() {
+            replies.clear();
         }
-        let mut lease = self.leases.lease().await?;
-        let mut calls = pipe();
-        for chunk in changes.chunks(CALL_KEYS_MAX) {
-            calls.add_command(call(chunk, now_ms));
-        }
-        let replies = lease.run(calls).await?;
-        for (chunk, reply) in changes.chunks(CALL_KEYS_MAX).zip(replies) {
-            match reply {
-                Ok(Value::Array(codes)) if codes.len() == chunk.len() => {
-                    let each = chunk.iter().zip(codes);
-                    results.extend(each.map(|(change, code)| changed(&code, change.rewrite(now_ms))));
-                }
-                Ok(_) => return Err(Fault::new(Reach::Server, "Redis gave an answer that change.lua doesn't give")),
-                Err(fault) if fault.reach == Reach::Command => {
-                    results.extend(chunk.iter().map(|_| Err(WriteError::from(fault.clone()))));
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        self.leases.acknowledged(&mut lease).await
+        replies.resize_with(numbers.len(), || Err(fault.clone()));
     }
+    replies
+}
+
+async fn try_send_all(
+    route: &Route<Leases>,
+    calls: &[&[Change]],
+    numbers: &[usize],
+    now_ms: u64,
+    replies: &mut Vec<Result<Value, Fault>>,
+) -> Result<(), Fault> {
+    let mut lease = route.node.lease().await?;
+    let mut pipeline = pipe();
+    for &number in numbers {
+        route.add(&mut pipeline, call(calls[number], now_ms));
+    }
+    *replies = lease.run(pipeline).await?;
+    match replies.iter().any(Result::is_ok) {
+        true => route.node.acknowledged(&mut lease, route).await,
+        false => Ok(()),
+    }
+}
+
+/// One result per change of a call.
+fn results_of(call: &[Change], reply: Result<Value, Fault>, now_ms: u64) -> Vec<Result<Changed, WriteError>> {
+    let all = |error: WriteError| call.iter().map(|_| Err(error.clone())).collect();
+    match reply {
+        Ok(Value::Array(codes)) if codes.len() == call.len() => {
+            call.iter().zip(codes).map(|(change, code)| changed(&code, change.rewrite(now_ms))).collect()
+        }
+        Ok(_) => all(odd_answer()),
+        Err(fault) => all(fault.into()),
+    }
+}
+
+fn odd_answer() -> WriteError {
+    WriteError::Unavailable("Redis gave an answer that change.lua doesn't give".to_owned())
 }
 
 fn changed(code: &Value, rewrite: Rewrite) -> Result<Changed, WriteError> {
     match code {
         Value::Int(CHANGED) => Ok(rewrite.done()),
         Value::Int(SUPERSEDED) => Ok(Changed::Superseded),
-        _ => Err(WriteError::Unavailable("Redis gave an answer that change.lua doesn't give".to_owned())),
+        _ => Err(odd_answer()),
     }
 }
 
@@ -246,10 +290,6 @@ async fn ask<T: FromRedisValue>(lease: &mut Lease, command: &Cmd) -> Result<T, F
     from_redis_value(reply).map_err(|error| Fault::new(Reach::Server, error.to_string()))
 }
 
-fn unreadable_now(fault: Fault) -> ReadError {
-    ReadError::Unavailable(fault.text().to_owned())
-}
-
 impl From<Fault> for PageError {
     fn from(fault: Fault) -> Self {
         Self::Unavailable(fault.text().to_owned())
@@ -263,13 +303,21 @@ mod tests {
     #[test]
     fn a_cursor_names_a_node_and_a_position_in_one_spelling() {
         let cursor = |text: &str| Place::parse(&Cursor(text.to_owned()));
-        let last = Place { node: 0, position: u64::MAX };
-        assert_eq!(cursor(&last.cursor().0), Some(last));
-        for wrong in ["", "0", "0.", ".1", "0.0", "1.1", "0.01", "0.+1", "0.1 ", "k", "0.18446744073709551616"] {
+        for place in [Place { node: 0, position: u64::MAX }, Place { node: 5_461, position: 0 }] {
+            assert_eq!(cursor(&place.cursor().0), Some(place));
+        }
+        for wrong in ["", "0", "0.", ".1", "0.0", "01.1", "0.01", "0.+1", "0.1 ", "k", "0.18446744073709551616"] {
             assert_eq!(cursor(wrong), None, "{wrong}");
         }
-        assert_eq!(Place::START.after(0), None);
-        assert_eq!(Place::START.after(7), cursor("0.7"));
+    }
+
+    #[test]
+    fn a_walk_goes_from_node_to_node_and_ends_behind_the_last() {
+        let (nodes, here) = ([0, 100, 200], Place { node: 100, position: 7 });
+        assert_eq!(here.after(9, &nodes), Some(Place { node: 100, position: 9 }));
+        assert_eq!(here.after(0, &nodes), Some(Place { node: 200, position: 0 }));
+        assert_eq!(Place { node: 200, position: 7 }.after(0, &nodes), None);
+        assert_eq!(Place::START.after(0, &[0]), None);
     }
 
     #[test]

@@ -1,21 +1,23 @@
-//! Where Redis is, how it is reached, and who we are there.
+//! One server: where it is, how it is reached, and who we are there.
 
 use std::fmt;
-use std::future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
 use deadpool_redis::redis;
-use futures_util::{Stream, StreamExt, stream};
 use redis::aio::MultiplexedConnection;
-use redis::auth::{BasicAuth, StreamingCredentialsProvider};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    TlsCertificates,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::Options;
+use super::credentials::{Credentials, KeyedFile, read_file};
+use super::fault::Fault;
+use super::slots::Address;
 
 /// First keepalive probe on an idle connection: sooner than the 350 s after which cloud load balancers forget it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -25,18 +27,18 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const PIPELINE_REQUESTS_MAX: usize = 1_024;
 /// A writer's pipelines are megabytes; the library's 8 KiB would make a system call of each piece.
 const WRITER_FLUSH_BYTES: usize = 256 << 10;
-/// The user that Redis takes a bare password for.
-const DEFAULT_USER: &str = "default";
 
 /// Why a Redis store can't be opened. The operator must change the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("store.url must be redis://[user[:password]@]host[:port][/db], or rediss:// for TLS: {0}")]
     Url(String),
+    #[error("store.url: {0}")]
+    Urls(&'static str),
     #[error("{key}: can't read {}: {source}", path.display())]
     File { key: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("store.username_file needs a password, from store.password_file or store.url")]
-    NoPassword,
+    #[error("{user} needs a password: set {password} too")]
+    NoPassword { user: &'static str, password: &'static str },
     #[error("store.ca_file needs a store.url that starts with rediss://")]
     CaWithoutTls,
     #[error("store.ca_file: {} holds no PEM certificate that can be read: {reason}", path.display())]
@@ -45,7 +47,7 @@ pub enum OpenError {
     Zero { key: &'static str },
 }
 
-/// Makes connections to one Redis.
+/// Makes connections to one server.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     client: Client,
@@ -54,24 +56,16 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(options: &Options) -> Result<Self, OpenError> {
-        let counts = [
-            ("store.read_connections", options.read_connections),
-            ("store.write_connections", options.write_connections),
-        ];
-        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
-            return Err(OpenError::Zero { key });
-        }
-        let info = connection_info(&options.url)?;
+    pub(super) fn new(url: &str, options: &Options) -> Result<Self, OpenError> {
+        let info = connection_info(url)?;
         let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         if tls {
             // The process may have chosen one before; any is fine, as long as there is one.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        let credentials = Credentials::new(options, &info)?;
-        if let Some(credentials) = &credentials {
-            credentials.read()?;
-        }
+        let username_file = ("store.username_file", options.username_file.clone());
+        let password_file = ("store.password_file", options.password_file.clone());
+        let credentials = Credentials::new(username_file, password_file, info.redis_settings())?;
         let client = match &options.ca_file {
             Some(_) if !tls => return Err(OpenError::CaWithoutTls),
             Some(path) => {
@@ -80,21 +74,65 @@ impl Endpoint {
                 Client::build_with_tls(info, trusted)
                     .map_err(|e| OpenError::Ca { path: path.clone(), reason: e.to_string() })?
             }
-            None => Client::open(info).map_err(|e| OpenError::Url(url_reason(&e)))?,
+            None => client(info),
         };
         Ok(Self { client, credentials, connect_timeout: options.connect_timeout })
     }
 
-    /// For leased connections.
-    pub(super) fn info(&self) -> ConnectionInfo {
-        self.client.get_connection_info().clone()
+    /// Another server that is reached in the same way, by the same user.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        let Address { host, port } = address.clone();
+        let addr = match self.info().addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Self { client: client(self.info().clone().set_addr(addr)), ..self.clone() }
+    }
+
+    /// The same server for another user, and no database in particular: whom these files name, or nobody.
+    pub(super) fn for_user(&self, username_file: KeyedFile, password_file: KeyedFile) -> Result<Self, OpenError> {
+        let settings = RedisConnectionInfo::default();
+        let credentials = Credentials::new(username_file, password_file, &settings)?;
+        let client = client(self.info().clone().set_redis_settings(settings));
+        Ok(Self { client, credentials, connect_timeout: self.connect_timeout })
+    }
+
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        self.client.get_connection_info()
+    }
+
+    pub(super) fn address(&self) -> Address {
+        match self.info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Address { host: host.clone(), port: *port }
+            }
+            // No URL that is accepted makes another one.
+            other => Address { host: other.to_string(), port: 0 },
+        }
+    }
+
+    /// Is it reached in the same way, by the same user, as that one?
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let told = |endpoint: &Self| {
+            let (info, settings) = (endpoint.info(), endpoint.info().redis_settings());
+            let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            let user = (settings.username().map(str::to_owned), settings.password().map(str::to_owned));
+            (tls, user, settings.db())
+        };
+        told(self) == told(other)
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
     }
 
     pub(super) fn writer_config(&self, response_timeout: Duration) -> AsyncConnectionConfig {
         self.config(response_timeout).set_write_backpressure_boundary(WRITER_FLUSH_BYTES)
     }
 
-    fn config(&self, response_timeout: Duration) -> AsyncConnectionConfig {
+    pub(super) fn config(&self, response_timeout: Duration) -> AsyncConnectionConfig {
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(response_timeout))
@@ -105,20 +143,25 @@ impl Endpoint {
         config
     }
 
-    pub(super) async fn connect(&self, response_timeout: Duration) -> redis::RedisResult<MultiplexedConnection> {
-        self.client.get_multiplexed_async_connection_with_config(&self.config(response_timeout)).await
+    pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, Fault> {
+        let connecting = self.client.get_multiplexed_async_connection_with_config(config);
+        connecting.await.map_err(|error| Fault::from(&error))
     }
 }
 
 /// The address without user and password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.client.get_connection_info().addr() {
+        let scheme = match self.info().addr() {
             ConnectionAddr::TcpTls { .. } => "rediss",
             _ => "redis",
         };
-        write!(f, "{scheme}://{}", self.client.get_connection_info().addr())
+        write!(f, "{scheme}://{}", self.info().addr())
     }
+}
+
+fn client(info: ConnectionInfo) -> Client {
+    Client::open(info).expect("what is a ConnectionInfo already needs no parsing")
 }
 
 fn connection_info(url: &str) -> Result<ConnectionInfo, OpenError> {
@@ -135,7 +178,7 @@ fn connection_info(url: &str) -> Result<ConnectionInfo, OpenError> {
 }
 
 /// The library's reason, unless it has a detail, which could quote the URL and so the password.
-pub(super) fn url_reason(error: &redis::RedisError) -> String {
+fn url_reason(error: &redis::RedisError) -> String {
     match error.detail() {
         None => error.to_string(),
         Some(_) => format!("{:?}", error.kind()),
@@ -150,52 +193,5 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, OpenError> {
         Ok(certificates) if certificates.is_empty() => Err(ca("there is none in it".to_owned())),
         Ok(_) => Ok(pem.into_bytes()),
         Err(e) => Err(ca(e.to_string())),
-    }
-}
-
-fn read_file(key: &'static str, path: &Path) -> Result<String, OpenError> {
-    std::fs::read_to_string(path).map_err(|source| OpenError::File { key, path: path.to_owned(), source })
-}
-
-/// User and password of which at least one comes from a file. The files are read at every connect, so that a password
-/// can be changed without a restart; connections that are open keep the one they came in with.
-#[derive(Clone)]
-struct Credentials {
-    username_file: Option<PathBuf>,
-    password_file: Option<PathBuf>,
-    username: Option<String>,
-    password: Option<String>,
-}
-
-impl Credentials {
-    fn new(options: &Options, info: &ConnectionInfo) -> Result<Option<Self>, OpenError> {
-        let (username_file, password_file) = (options.username_file.clone(), options.password_file.clone());
-        let password = info.redis_settings().password().map(str::to_owned);
-        if password_file.is_none() && username_file.is_none() {
-            return Ok(None);
-        }
-        if password_file.is_none() && password.is_none() {
-            return Err(OpenError::NoPassword);
-        }
-        let username = info.redis_settings().username().map(str::to_owned);
-        Ok(Some(Self { username_file, password_file, username, password }))
-    }
-
-    fn read(&self) -> Result<BasicAuth, OpenError> {
-        let one = |key, file: &Option<PathBuf>, otherwise: &Option<String>| match file {
-            Some(path) => read_file(key, path).map(|text| Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-            None => Ok(otherwise.clone()),
-        };
-        let username = one("store.username_file", &self.username_file, &self.username)?;
-        let password = one("store.password_file", &self.password_file, &self.password)?;
-        Ok(BasicAuth::new(username.unwrap_or_else(|| DEFAULT_USER.to_owned()), password.unwrap_or_default()))
-    }
-}
-
-impl StreamingCredentialsProvider for Credentials {
-    /// One answer per connection, then silence: the end of the stream would be taken for a fault.
-    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = redis::RedisResult<BasicAuth>> + Send + 'static>> {
-        let answer = self.read().map_err(|e| redis::RedisError::from(std::io::Error::other(e.to_string())));
-        Box::pin(stream::once(future::ready(answer)).chain(stream::pending()))
     }
 }

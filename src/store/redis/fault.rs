@@ -1,5 +1,6 @@
 //! What an error of Redis means: is it true of everything now or of one command alone, and is the connection still good.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use deadpool::managed::PoolError;
@@ -12,6 +13,26 @@ use crate::store::{Unavailable, WriteError};
 pub(super) struct Fault {
     pub(super) reach: Reach,
     text: Arc<str>,
+    /// What the server or the library said, without what we make of it.
+    detail: Arc<str>,
+    pub(super) redirect: Option<Arc<Redirect>>,
+}
+
+/// A node of a cluster that sends us to another one.
+#[derive(Debug)]
+pub(super) struct Redirect {
+    pub(super) entry: Entry,
+    /// `host:port`, as the node says it.
+    pub(super) to: String,
+}
+
+/// As whose guest a command comes to a node of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The node serves the slot.
+    Served,
+    /// The node is taking the slot over, and answers for it only who says ASKING just before.
+    Imported,
 }
 
 /// What a fault is true of.
@@ -21,6 +42,8 @@ pub(super) enum Reach {
     Command,
     /// Nothing but that the server doesn't know the script (any more).
     Script,
+    /// This slot of a cluster: another node is to be asked.
+    Elsewhere,
     /// Every command now.
     Server,
     /// Every command now: the server is too slow, or gone without a word. Which, only time tells.
@@ -33,14 +56,18 @@ pub(super) enum Reach {
 /// What the server says of itself, not of the command that it refused.
 const SERVER_CODES: [&str; 9] =
     ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE"];
-/// What only a cluster says.
-const CLUSTER_CODES: [&str; 3] = ["MOVED", "ASK", "CROSSSLOT"];
 /// Who we are is not good enough.
 const AUTH_CODES: [&str; 2] = ["NOAUTH", "WRONGPASS"];
 
 impl Fault {
     pub(super) fn new(reach: Reach, text: impl Into<Arc<str>>) -> Self {
-        Self { reach, text: text.into() }
+        let text = text.into();
+        Self { reach, detail: Arc::clone(&text), text, redirect: None }
+    }
+
+    fn explained(reach: Reach, meaning: &str, error: &RedisError) -> Self {
+        let (text, detail) = (format!("{meaning}: {error}").into(), error.to_string().into());
+        Self { reach, text, detail, redirect: None }
     }
 
     pub(super) fn slow() -> Self {
@@ -51,11 +78,29 @@ impl Fault {
         &self.text
     }
 
-    pub(super) fn of_pool(error: PoolError<RedisError>) -> Self {
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same, of one node among several.
+    pub(super) fn at(&self, node: &impl Display) -> Self {
+        Self { text: format!("{node}: {}", self.text).into(), ..self.clone() }
+    }
+
+    /// Does it cast doubt on who serves what, or on whether that node still lives?
+    pub(super) fn is_of_topology(&self) -> bool {
+        match self.reach {
+            Reach::Command | Reach::Script => false,
+            Reach::Elsewhere => self.redirect.as_ref().is_none_or(|redirect| redirect.entry == Entry::Served),
+            Reach::Server | Reach::Slow | Reach::Connection => true,
+        }
+    }
+
+    pub(super) fn of_pool(error: PoolError<Self>) -> Self {
         match error {
-            PoolError::Backend(error) => Self::from(&error),
+            PoolError::Backend(fault) => fault,
             PoolError::Timeout(_) => Self::new(Reach::Server, "no connection in time"),
-            other => Self::new(Reach::Server, other.to_string()),
+            _ => Self::new(Reach::Server, "the store is closing"),
         }
     }
 }
@@ -63,24 +108,28 @@ impl Fault {
 impl From<&RedisError> for Fault {
     fn from(error: &RedisError) -> Self {
         let code = error.code().unwrap_or_default();
+        let server = |meaning| Self::explained(Reach::Server, meaning, error);
         if error.kind() == ErrorKind::AuthenticationFailed || AUTH_CODES.contains(&code) {
-            return Self::new(Reach::Server, format!("Redis refuses the user or the password of store.url: {error}"));
+            return server("Redis refuses the user or the password of store.url");
         }
         if code == "NOPERM" {
-            return Self::new(Reach::Server, format!("the user of store.url lacks a permission: {error}"));
+            return server("the user of store.url lacks a permission");
         }
         if SERVER_CODES.contains(&code) {
             return Self::new(Reach::Server, error.to_string());
         }
-        if CLUSTER_CODES.contains(&code) {
-            let text = format!("store.url leads to a Redis Cluster, which this version doesn't speak to: {error}");
-            return Self::new(Reach::Server, text);
+        if let Some(redirect) = redirect(error) {
+            let meaning = "store.url leads to a Redis Cluster: set store.mode = \"cluster\"";
+            return Self { redirect: Some(redirect), ..Self::explained(Reach::Elsewhere, meaning, error) };
+        }
+        if code == "CROSSSLOT" {
+            return server("store.url leads to a Redis Cluster: set store.mode = \"cluster\"");
         }
         if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) {
-            return Self::new(Reach::Connection, format!("store.url leads to a replica: {error}"));
+            return Self::explained(Reach::Connection, "store.url leads to a replica", error);
         }
         if is_too_old(error) {
-            return Self::new(Reach::Server, format!("store.url must lead to Redis 6.2 or later: {error}"));
+            return server("store.url must lead to Redis 6.2 or later");
         }
         if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
             return Self::new(Reach::Script, error.to_string());
@@ -90,9 +139,19 @@ impl From<&RedisError> for Fault {
         }
         match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => Self::new(Reach::Command, error.to_string()),
-            _ => Self::new(Reach::Connection, format!("no connection to Redis (store.url): {error}")),
+            _ => Self::explained(Reach::Connection, "no connection to Redis (store.url)", error),
         }
     }
+}
+
+fn redirect(error: &RedisError) -> Option<Arc<Redirect>> {
+    let entry = match error.kind() {
+        ErrorKind::Server(ServerErrorKind::Moved) => Entry::Served,
+        ErrorKind::Server(ServerErrorKind::Ask) => Entry::Imported,
+        _ => return None,
+    };
+    let to = error.redirect_node().map(|(to, _)| to.to_owned()).unwrap_or_default();
+    Some(Arc::new(Redirect { entry, to }))
 }
 
 /// A server that doesn't know `PXAT`, or a command of ours, is of no use for any write.
@@ -141,7 +200,6 @@ mod tests {
             "CLUSTERDOWN The cluster is down",
             "TRYAGAIN Multiple keys request during rehashing of slot",
             "CROSSSLOT Keys in request don't hash to the same slot",
-            "MOVED 3999 127.0.0.1:6381",
             "NOAUTH Authentication required.",
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOPERM this user has no permissions to run the 'evalsha' command",
@@ -156,6 +214,18 @@ mod tests {
         for line in ["ERR string exceeds maximum allowed size", "WRONGTYPE Operation against a key", "NEWCODE x"] {
             assert_eq!(reply(line).reach, Reach::Command, "{line}");
             assert!(matches!(WriteError::from(reply(line)), WriteError::Refused(_)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_with_where_it_leads() {
+        for (line, entry) in [("MOVED 3999 10.0.0.1:6381", Entry::Served), ("ASK 3999 10.0.0.1:6381", Entry::Imported)]
+        {
+            let fault = reply(line);
+            let redirect = fault.redirect.as_ref().expect("it has one");
+            assert_eq!((fault.reach, redirect.entry, &*redirect.to), (Reach::Elsewhere, entry, "10.0.0.1:6381"));
+            assert!(fault.text().contains("store.mode"), "{line}");
+            assert!(matches!(WriteError::from(fault), WriteError::Unavailable(_)), "{line}");
         }
     }
 

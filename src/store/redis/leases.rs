@@ -1,4 +1,4 @@
-//! Leased connections, one holder at a time: they serve batches and the control plane.
+//! Leased connections to one primary, one holder at a time: they serve batches and the control plane.
 //!
 //! Before a lease the pool asks whether the connection lives, which costs a round trip, unless it was leased a moment
 //! ago: a connection that broke since then shows it at the first command, as one that breaks under a lease does.
@@ -9,18 +9,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, RecycleResult, Timeouts};
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult, Timeouts};
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Pipeline, RedisError, RedisResult, Value, pipe};
+use deadpool_redis::redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value, cmd, pipe};
 use deadpool_redis::{Manager, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::endpoint::{Endpoint, OpenError, url_reason};
+use super::Options;
 use super::fault::{Fault, Reach};
-use super::{MARK_KEY, Options};
+use super::primary::Primary;
+use super::topology::Route;
 use crate::store::Acknowledge;
 
-/// How long the record lives that moves the replication offset before a wait, in milliseconds.
+/// How long the record lives that moves the replication offset before a wait, in milliseconds. A node has four at most.
 const MARK_MS: u64 = 60_000;
 /// How long a lease may wait for its turn. Who holds one is bounded by its own timeouts, so a longer wait than those
 /// means that Redis is busy, not that it is down; to fail for it would turn load into a pause.
@@ -33,27 +34,40 @@ const UNASKED_MAX: Duration = Duration::from_secs(1);
 type Pool = managed::Pool<Asking>;
 type Connection = managed::Object<Asking>;
 
-/// The pool's manager, which asks only connections that were idle for a while.
-#[derive(Debug)]
-pub(super) struct Asking(Manager);
+/// The pool's manager: it connects as reads do, and asks only connections that were idle for a while.
+pub(super) struct Asking {
+    primary: Primary,
+    config: AsyncConnectionConfig,
+    asks: Manager,
+}
 
-impl managed::Manager for Asking {
-    type Type = MultiplexedConnection;
-    type Error = RedisError;
-
-    async fn create(&self) -> RedisResult<MultiplexedConnection> {
-        self.0.create().await
-    }
-
-    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<RedisError> {
-        match metrics.last_used() < UNASKED_MAX {
-            true => Ok(()),
-            false => self.0.recycle(connection, metrics).await,
-        }
+impl Asking {
+    fn new(primary: &Primary, response_timeout: Duration) -> Self {
+        let endpoint = primary.endpoint();
+        let asks = Manager::new(endpoint.info().clone()).expect("what is a ConnectionInfo already needs no parsing");
+        Self { primary: primary.clone(), config: endpoint.writer_config(response_timeout), asks }
     }
 }
 
-#[derive(Clone)]
+impl managed::Manager for Asking {
+    type Type = MultiplexedConnection;
+    type Error = Fault;
+
+    async fn create(&self) -> Result<MultiplexedConnection, Fault> {
+        self.primary.connect(&self.config).await
+    }
+
+    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<Fault> {
+        if metrics.last_used() < UNASKED_MAX {
+            return Ok(());
+        }
+        managed::Manager::recycle(&self.asks, connection, metrics).await.map_err(|error| match error {
+            RecycleError::Backend(error) => RecycleError::Backend(Fault::from(&error)),
+            RecycleError::Message(text) => RecycleError::Message(text),
+        })
+    }
+}
+
 pub(super) struct Leases {
     pool: Pool,
     /// As many as the pool has connections: who has one never waits in the pool itself.
@@ -75,27 +89,25 @@ pub(super) struct Lease {
 }
 
 impl Leases {
-    pub(super) fn new(endpoint: &Endpoint, options: &Options) -> Result<Self, OpenError> {
-        let config = endpoint.writer_config(options.write_timeout);
-        let manager = Manager::new_with_config(endpoint.info(), config).map_err(|e| OpenError::Url(url_reason(&e)))?;
+    pub(super) fn new(primary: &Primary, options: &Options) -> Self {
         let timeouts = Timeouts {
             wait: Some(options.write_timeout),
-            create: Some(options.connect_timeout),
+            create: Some(primary.connect_time_max()),
             recycle: Some(options.write_timeout),
         };
-        let pool = Pool::builder(Asking(manager))
+        let pool = Pool::builder(Asking::new(primary, options.write_timeout))
             .max_size(options.write_connections)
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|e| OpenError::Url(e.to_string()))?;
-        Ok(Self {
+            .expect("a pool with timeouts needs a runtime, and has one");
+        Self {
             pool,
             turns: Arc::new(Semaphore::new(options.write_connections)),
             acknowledge: options.acknowledge,
             acknowledge_timeout_ms: (options.write_timeout * 3 / 4).as_millis().max(1) as u64,
-            lease_timeout: options.write_timeout + options.connect_timeout,
-        })
+            lease_timeout: options.write_timeout + primary.connect_time_max(),
+        }
     }
 
     pub(super) async fn lease(&self) -> Result<Lease, Fault> {
@@ -119,23 +131,45 @@ impl Leases {
     }
 
     /// Waits until what this connection saw so far is as safe as `store.acknowledge` says.
-    pub(super) async fn acknowledged(&self, lease: &mut Lease) -> Result<(), Fault> {
-        let mut wait = mark();
-        match self.acknowledge {
-            Acknowledge::Memory => return Ok(()),
-            Acknowledge::Replicas(count) => wait.cmd("WAIT").arg(count).arg(self.acknowledge_timeout_ms),
-            Acknowledge::Aof => wait.cmd("WAITAOF").arg(1).arg(0).arg(self.acknowledge_timeout_ms),
-        };
-        self.judge(lease.run(wait).await?)
+    pub(super) async fn acknowledged(&self, lease: &mut Lease, route: &Route<Self>) -> Result<(), Fault> {
+        match self.replies_acknowledge() {
+            true => Ok(()),
+            false => self.mark(lease, route).await,
+        }
     }
 
     /// Would a write be taken and acknowledged now?
-    pub(super) async fn check(&self) -> Result<(), Fault> {
+    pub(super) async fn check(&self, route: &Route<Self>) -> Result<(), Fault> {
         let mut lease = self.lease().await?;
-        match self.acknowledge {
-            Acknowledge::Memory => self.judge(lease.run(mark()).await?),
-            Acknowledge::Replicas(_) | Acknowledge::Aof => self.acknowledged(&mut lease).await,
+        self.mark(&mut lease, route).await
+    }
+
+    /// Writes a record of our own, and waits for it as `store.acknowledge` says. It moves this connection's replication
+    /// offset past all that happened before, also what other connections wrote: a batch of duplicates writes nothing,
+    /// and a wait for nothing is answered at once, although what they duplicate may not have reached a replica yet.
+    async fn mark(&self, lease: &mut Lease, route: &Route<Self>) -> Result<(), Fault> {
+        let mut moved = Fault::new(Reach::Server, "the node serves no slot");
+        for key in route.marks.iter() {
+            let mut set = cmd("SET");
+            set.arg(key).arg(1).arg("PX").arg(MARK_MS);
+            let mut commands = pipe();
+            route.add(&mut commands, set);
+            match self.acknowledge {
+                Acknowledge::Memory => {}
+                Acknowledge::Replicas(count) => {
+                    commands.cmd("WAIT").arg(count).arg(self.acknowledge_timeout_ms);
+                }
+                Acknowledge::Aof => {
+                    commands.cmd("WAITAOF").arg(1).arg(0).arg(self.acknowledge_timeout_ms);
+                }
+            }
+            match self.judge(lease.run(commands).await?) {
+                // Its slot is on the move. That of the next key may not be.
+                Err(fault) if fault.reach == Reach::Elsewhere => moved = fault,
+                judged => return judged,
+            }
         }
+        Err(Fault::new(Reach::Server, format!("the slots of a node are on the move: {}", moved.detail())))
     }
 
     /// The replies to the mark, and to the wait behind it.
@@ -175,15 +209,6 @@ fn of_server(fault: Fault) -> Fault {
         Reach::Command => Fault::new(Reach::Server, fault.text()),
         _ => fault,
     }
-}
-
-/// Writes a record of our own. Before a wait it moves this connection's replication offset past all that happened
-/// before, also what other connections wrote: a batch of duplicates writes nothing, and a wait for nothing is answered
-/// at once, although what they duplicate may not have reached a replica yet.
-fn mark() -> Pipeline {
-    let mut mark = pipe();
-    mark.cmd("SET").arg(MARK_KEY).arg(1).arg("PX").arg(MARK_MS);
-    mark
 }
 
 fn drop_idle(pool: &Pool) {

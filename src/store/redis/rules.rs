@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, FromRedisValue, Pipeline, Value, pipe};
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, Value, cmd, pipe};
 
 use super::RULES_KEY;
 use super::fault::{Fault, Reach};
-use super::leases::{Lease, Leases};
+use super::leases::Leases;
+use super::slots::slot_of;
+use super::topology::{Route, Topology};
 use crate::envelope::{Account, Flow};
 use crate::store::Unavailable;
 use crate::ttl::{Scope, Ttl};
@@ -25,20 +27,17 @@ const SET_RULE: &str = "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 \
 const NEVER: &str = "never";
 
 #[derive(Clone)]
-pub struct RuleBook {
-    leases: Leases,
-}
+pub struct RuleBook(Topology<Leases>);
 
 impl RuleBook {
-    pub(super) fn new(leases: Leases) -> Self {
-        Self { leases }
+    pub(super) fn new(topology: Topology<Leases>) -> Self {
+        Self(topology)
     }
 
     pub async fn load(&self) -> Result<Vec<(Scope, Ttl)>, Unavailable> {
-        let mut load = pipe();
-        load.cmd("HGETALL").arg(RULES_KEY);
-        let mut lease = self.leases.lease().await?;
-        let fields: Vec<(String, String)> = run_one(&mut lease, load).await?;
+        let mut load = cmd("HGETALL");
+        load.arg(RULES_KEY);
+        let fields: Vec<(String, String)> = self.run(|route| ask(route, load.clone())).await?;
         let mut rules = Vec::with_capacity(fields.len());
         for (field, value) in fields {
             match parse(&field, &value) {
@@ -50,30 +49,51 @@ impl RuleBook {
     }
 
     pub async fn set(&self, scope: &Scope, ttl: Ttl) -> Result<(), Unavailable> {
-        let mut set = pipe();
-        set.cmd("EVAL").arg(SET_RULE).arg(1).arg(RULES_KEY).arg(field(scope)).arg(value(ttl)).arg(RULES_MAX);
-        let mut lease = self.leases.lease().await?;
-        let was_set: bool = run_one(&mut lease, set).await?;
-        if !was_set {
-            return Err(Unavailable(format!("there are {RULES_MAX} TTL rules, the most there may be: unset some")));
+        let mut set = cmd("EVAL");
+        set.arg(SET_RULE).arg(1).arg(RULES_KEY).arg(field(scope)).arg(value(ttl)).arg(RULES_MAX);
+        let was_set: bool = self.run(|route| change(route, set.clone())).await?;
+        match was_set {
+            true => Ok(()),
+            false => Err(Unavailable(format!("there are {RULES_MAX} TTL rules, the most there may be: unset some"))),
         }
-        Ok(self.leases.acknowledged(&mut lease).await?)
     }
 
     pub async fn unset(&self, scope: &Scope) -> Result<bool, Unavailable> {
-        let mut unset = pipe();
-        unset.cmd("HDEL").arg(RULES_KEY).arg(field(scope));
-        let mut lease = self.leases.lease().await?;
-        let was_there: bool = run_one(&mut lease, unset).await?;
-        self.leases.acknowledged(&mut lease).await?;
-        Ok(was_there)
+        let mut unset = cmd("HDEL");
+        unset.arg(RULES_KEY).arg(field(scope));
+        Ok(self.run(|route| change(route, unset.clone())).await?)
+    }
+
+    /// Runs one command where the rules lie.
+    async fn run<T: FromRedisValue, Sent>(&self, send: impl Fn(Route<Leases>) -> Sent) -> Result<T, Fault>
+    where
+        Sent: Future<Output = Result<Value, Fault>>,
+    {
+        let one = |route, _| {
+            let sent = send(route);
+            async { vec![sent.await] }
+        };
+        let mut replies = self.0.scatter(1, |_| slot_of([RULES_KEY.as_bytes()]), one).await;
+        let reply = replies.pop().unwrap_or(Ok(Value::Nil))?;
+        redis::from_redis_value(reply).map_err(|e| Fault::new(Reach::Server, e.to_string()))
     }
 }
 
-async fn run_one<T: FromRedisValue>(lease: &mut Lease, command: Pipeline) -> Result<T, Fault> {
-    let mut replies = lease.run(command).await?;
-    let reply = replies.pop().unwrap_or(Ok(Value::Nil))?;
-    redis::from_redis_value(reply).map_err(|e| Fault::new(Reach::Server, e.to_string()))
+async fn ask(route: Route<Leases>, command: Cmd) -> Result<Value, Fault> {
+    let mut commands = pipe();
+    route.add(&mut commands, command);
+    let mut lease = route.node.lease().await?;
+    lease.run(commands).await?.pop().unwrap_or(Ok(Value::Nil))
+}
+
+/// The same, acknowledged as a write is.
+async fn change(route: Route<Leases>, command: Cmd) -> Result<Value, Fault> {
+    let mut commands = pipe();
+    route.add(&mut commands, command);
+    let mut lease = route.node.lease().await?;
+    let reply = lease.run(commands).await?.pop().unwrap_or(Ok(Value::Nil))?;
+    route.node.acknowledged(&mut lease, &route).await?;
+    Ok(reply)
 }
 
 fn field(scope: &Scope) -> String {

@@ -1,116 +1,105 @@
-//! One multiplexed connection that many readers share, made anew whenever it breaks.
+//! A few multiplexed connections to one primary, which all reads share: requests are pipelined as they come.
 //!
-//! A task of its own connects, so that a reader that gives up early doesn't end an attempt that others wait for. While
-//! Redis is away readers are told so at once; the task tries again, less and less often.
+//! A read is sent again where its connection broke before the answer came: reading twice is harmless, and a restart of
+//! Redis while nobody was reading stays unseen.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use deadpool_redis::redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value};
+use tokio::sync::Semaphore;
 
-use super::endpoint::Endpoint;
+use super::Options;
+use super::endpoint::PIPELINE_REQUESTS_MAX;
 use super::fault::{Fault, Reach};
+use super::kept::{Kept, Make};
+use super::primary::Primary;
 
-/// Pause after a failed attempt to connect, doubled each time up to the second one.
+/// Pause after a first failed attempt to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-#[derive(Clone)]
-pub(super) enum State {
-    Connecting,
-    Up(Live),
-    Down(Fault),
-}
-
-/// A connection, and the number under which it is reported broken.
-#[derive(Clone)]
-pub(super) struct Live {
-    pub(super) connection: MultiplexedConnection,
-    number: u64,
-}
 
 pub(super) struct Shared {
-    state: watch::Receiver<State>,
-    /// Highest number that was reported broken.
-    broken: watch::Sender<u64>,
-    _keeper: AbortOnDropHandle<()>,
+    connections: Vec<Kept<MultiplexedConnection>>,
+    next: AtomicUsize,
+    /// Requests in flight. One too many is told so at once: in a queue it would only wait for its timeout.
+    room: Semaphore,
+    timeout: Duration,
+}
+
+struct Connector {
+    primary: Primary,
+    config: AsyncConnectionConfig,
+}
+
+impl Make for Connector {
+    type Value = MultiplexedConnection;
+
+    const PAUSE_MIN: Duration = RECONNECT_PAUSE_MIN;
+
+    fn what(&self) -> String {
+        self.primary.to_string()
+    }
+
+    async fn make(&mut self) -> Result<MultiplexedConnection, Fault> {
+        self.primary.connect(&self.config).await
+    }
 }
 
 impl Shared {
-    pub(super) fn new(endpoint: Endpoint, response_timeout: Duration) -> Self {
-        let (state, state_seen) = watch::channel(State::Connecting);
-        let (broken, broken_seen) = watch::channel(0);
-        let keeper = tokio::spawn(keep(endpoint, response_timeout, state, broken_seen));
-        Self { state: state_seen, broken, _keeper: AbortOnDropHandle::new(keeper) }
-    }
-
-    pub(super) fn is_up(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up(live) if self.is_whole(live))
-    }
-
-    /// The connection, as soon as it is known whether there is one.
-    pub(super) async fn live(&self) -> Result<Live, Fault> {
-        let mut state = self.state.clone();
-        let is_known = |state: &State| match state {
-            State::Connecting => false,
-            State::Up(live) => self.is_whole(live),
-            State::Down(_) => true,
-        };
-        match state.wait_for(is_known).await.as_deref() {
-            Ok(State::Up(live)) => Ok(live.clone()),
-            Ok(State::Down(fault)) => Err(Fault::new(Reach::Server, fault.text())),
-            Ok(State::Connecting) | Err(_) => Err(Fault::new(Reach::Server, "the store is closing")),
+    pub(super) fn new(primary: &Primary, options: &Options) -> Self {
+        let config = primary.endpoint().config(options.read_timeout);
+        let connect = |_| Kept::new(Connector { primary: primary.clone(), config: config.clone() });
+        Self {
+            connections: (0..options.read_connections).map(connect).collect(),
+            next: AtomicUsize::new(0),
+            room: Semaphore::new(options.read_connections * PIPELINE_REQUESTS_MAX),
+            timeout: options.read_timeout,
         }
     }
 
-    /// A report counts at once, not only when the keeper has seen it.
-    fn is_whole(&self, live: &Live) -> bool {
-        live.number > *self.broken.borrow()
+    /// One result per command. An error means that none of the answers is known.
+    pub(super) async fn ask(&self, request: &mut Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        request.ignore_errors();
+        let Ok(_room) = self.room.try_acquire() else {
+            return Err(Fault::new(Reach::Server, "too many reads wait for it already (store.read_connections)"));
+        };
+        let asked = tokio::time::timeout(self.timeout, self.ask_until_answered(request)).await;
+        asked.unwrap_or_else(|_| Err(Fault::slow()))
     }
 
-    /// From now on nobody gets this connection.
-    pub(super) fn report_broken(&self, live: &Live) {
-        self.broken.send_if_modified(|broken| {
-            let news = live.number > *broken;
-            *broken = live.number.max(*broken);
-            news
-        });
-    }
-}
-
-async fn keep(
-    endpoint: Endpoint,
-    response_timeout: Duration,
-    state: watch::Sender<State>,
-    mut broken: watch::Receiver<u64>,
-) {
-    let mut number = 0;
-    let mut pause = RECONNECT_PAUSE_MIN;
-    let mut told = false;
-    loop {
-        match endpoint.connect(response_timeout).await {
-            Ok(connection) => {
-                number += 1;
-                pause = RECONNECT_PAUSE_MIN;
-                state.send_replace(State::Up(Live { connection, number }));
-                if std::mem::take(&mut told) {
-                    tracing::info!(%endpoint, "Redis answers again");
-                }
-                if broken.wait_for(|broken| *broken >= number).await.is_err() {
-                    return;
-                }
-                state.send_replace(State::Connecting);
+    /// Each attempt finds at most one connection broken; after the last of them comes a new one.
+    async fn ask_until_answered(&self, request: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        for _ in 0..self.connections.len() {
+            match self.ask_once(request).await {
+                Err(fault) if fault.reach == Reach::Connection => {}
+                result => return result,
             }
+        }
+        self.ask_once(request).await
+    }
+
+    async fn ask_once(&self, request: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let kept = self.pick();
+        let mut live = kept.fresh().await?;
+        let replies = request.query_async::<Vec<RedisResult<Value>>>(&mut live.value).await;
+        match replies {
+            Ok(replies) => Ok(replies.into_iter().map(|reply| reply.map_err(|error| Fault::from(&error))).collect()),
             Err(error) => {
                 let fault = Fault::from(&error);
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%endpoint, reason = fault.text(), "store.url: Redis can't be reached; trying on");
+                if fault.reach == Reach::Connection {
+                    kept.report_stale(&live);
                 }
-                state.send_replace(State::Down(fault));
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+                Err(fault)
             }
         }
+    }
+
+    /// The next connection that is up; where none is, the next one.
+    fn pick(&self) -> &Kept<MultiplexedConnection> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.connections.len();
+        let mut in_turn = (0..count).map(|i| &self.connections[start.wrapping_add(i) % count]);
+        in_turn.find(|kept| kept.is_fresh()).unwrap_or(&self.connections[start % count])
     }
 }

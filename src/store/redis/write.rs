@@ -1,5 +1,8 @@
 //! The writer: a batch becomes calls of `put.lua`, the calls become pipelines, the answers become outcomes.
 //!
+//! Each primary gets its calls over one lease, and is waited for on it: what `store.acknowledge` asks for holds for
+//! every primary that was written to.
+//!
 //! It retries nothing but a call that the server didn't know the script of: the consumer repeats what failed, and a
 //! repetition is harmless. Several writes of one key need no order among them, since each call compares versions.
 
@@ -13,11 +16,14 @@ use super::catalog::Catalog;
 use super::fault::{Fault, Reach};
 use super::header::{self, Header};
 use super::leases::{Lease, Leases};
+use super::topology::{Route, Topology};
 use super::{RedisKey, write_joined};
 use crate::store::{Effect, Outcome, Unavailable, Write, WriteError};
 
 /// Keys that one call of the script writes at most. A call holds up every other client: 64 small keys take 0.3 ms.
 const CALL_KEYS_MAX: usize = 64;
+/// The same in a cluster, where a call may not touch two slots, and hardly ever two keys share one.
+const SLOT_CALL_KEYS_MAX: usize = 1;
 /// What one call of the script copies at most, keys x value, in bytes. One key may go beyond: a value is below 1 MiB.
 const CALL_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one pipeline, so that a huge batch is not held in memory a second time as a whole.
@@ -34,7 +40,7 @@ const UNREADABLE: i64 = 4;
 
 #[derive(Clone)]
 pub struct Writer {
-    leases: Leases,
+    topology: Topology<Leases>,
     script: Arc<Script>,
 }
 
@@ -66,73 +72,100 @@ struct Call {
 type Results = Vec<Vec<Result<Outcome, WriteError>>>;
 
 impl Writer {
-    pub(super) fn new(leases: Leases) -> Self {
-        Self { leases, script: Arc::new(Script::new(include_str!("put.lua"))) }
+    pub(super) fn new(topology: Topology<Leases>) -> Self {
+        Self { topology, script: Arc::new(Script::new(include_str!("put.lua"))) }
     }
 
     pub async fn write(&self, writes: &[Write], now_ms: u64) -> Results {
         let prepared: Vec<_> = writes.iter().map(|write| prepare(write, now_ms)).collect();
-        let calls = plan(&prepared);
+        let keys_max = if self.topology.has_slots() { SLOT_CALL_KEYS_MAX } else { CALL_KEYS_MAX };
+        let calls = plan(&prepared, keys_max);
         let mut results: Results = Vec::with_capacity(writes.len());
         for (write, prepared) in writes.iter().zip(&prepared) {
             let unknown = match prepared {
-                // Whatever ends a batch early puts its reason here; until then it costs nothing.
+                // Each call puts its own results here; until then this costs nothing.
                 Ok(_) => WriteError::Unavailable(String::new()),
                 Err(refused) => refused.clone(),
             };
             results.push(vec![Err(unknown); write.keys.len()]);
         }
-        if let Err(fault) = self.send_all(&prepared, &calls, &mut results).await {
-            let replies_stand = self.leases.replies_acknowledge();
-            for call in &calls {
-                give_up(&mut results[call.write][call.keys.clone()], replies_stand, &fault);
-            }
+        let slot_of = |number: usize| RedisKey(&writes[calls[number].write].keys[calls[number].keys.start]).slot();
+        let send = |route, numbers| self.send_all(route, &prepared, &calls, numbers);
+        let replies = self.topology.scatter(calls.len(), slot_of, send).await;
+        for (call, reply) in calls.iter().zip(replies) {
+            record(call, reply, &prepared, &mut results);
         }
         results
     }
 
+    /// A cluster takes writes only when each of its primaries does: which of them a write needs, nobody knows before.
     pub async fn check(&self) -> Result<(), Unavailable> {
-        Ok(self.leases.check().await?)
+        let ask = |route: Route<Leases>| async move { route.node.check(&route).await };
+        for answer in self.topology.ask_each(ask).await? {
+            answer?;
+        }
+        Ok(())
     }
 
     pub fn catalog(&self) -> Catalog {
-        Catalog::new(self.leases.clone())
+        Catalog::new(self.topology.clone())
     }
 
-    /// An error means that what has no outcome yet gets none, and that nothing more than the replies acknowledges what
-    /// has one.
+    /// One reply per call, in order. A fault that is true of every write ends it early: what has no reply by then gets
+    /// none, and nothing more than the replies acknowledges what has one.
     async fn send_all(
         &self,
+        route: Route<Leases>,
         prepared: &[Result<Prepared<'_>, WriteError>],
         calls: &[Call],
-        results: &mut Results,
-    ) -> Result<(), Fault> {
-        if calls.is_empty() {
-            return Ok(());
+        numbers: Vec<usize>,
+    ) -> Vec<Result<Value, Fault>> {
+        let mut replies = Vec::with_capacity(numbers.len());
+        let calls: Vec<&Call> = numbers.into_iter().map(|number| &calls[number]).collect();
+        if let Err(fault) = self.send_chunks(&route, prepared, &calls, &mut replies).await {
+            if !route.node.replies_acknowledge() {
+                replies.iter_mut().filter(|reply| reply.is_ok()).for_each(|reply| *reply = Err(fault.clone()));
+            }
+            replies.resize_with(calls.len(), || Err(fault.clone()));
         }
-        let mut lease = self.leases.lease().await?;
+        replies
+    }
+
+    async fn send_chunks(
+        &self,
+        route: &Route<Leases>,
+        prepared: &[Result<Prepared<'_>, WriteError>],
+        calls: &[&Call],
+        replies: &mut Vec<Result<Value, Fault>>,
+    ) -> Result<(), Fault> {
+        let mut lease = route.node.lease().await?;
         let mut rest = calls;
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(chunk_len(rest));
             rest = later;
-            let replies = self.send(&mut lease, prepared, chunk).await?;
-            let mut all_well = Ok(());
-            for (call, reply) in chunk.iter().zip(replies) {
-                all_well = all_well.and(record(call, reply, prepared, results));
+            let answers = self.send(&mut lease, route, prepared, chunk).await?;
+            let of_all = answers.iter().filter_map(|answer| answer.as_ref().err()).find(|fault| is_of_all(fault));
+            let of_all = of_all.cloned();
+            replies.extend(answers);
+            if let Some(fault) = of_all {
+                return Err(fault);
             }
-            all_well?;
         }
-        self.leases.acknowledged(&mut lease).await
+        match replies.iter().any(Result::is_ok) {
+            true => route.node.acknowledged(&mut lease, route).await,
+            false => Ok(()),
+        }
     }
 
     /// One reply per call. Calls that failed for want of the script are sent again, once, after loading it.
     async fn send(
         &self,
         lease: &mut Lease,
+        route: &Route<Leases>,
         prepared: &[Result<Prepared<'_>, WriteError>],
-        calls: &[Call],
+        calls: &[&Call],
     ) -> Result<Vec<Result<Value, Fault>>, Fault> {
-        let mut replies = lease.run(self.pipeline(prepared, calls.iter())).await?;
+        let mut replies = lease.run(self.pipeline(route, prepared, calls.iter().copied())).await?;
         let unknown: Vec<usize> = (0..replies.len()).filter(|&i| lacks_script(&replies[i])).collect();
         if unknown.is_empty() {
             return Ok(replies);
@@ -142,7 +175,7 @@ impl Writer {
         for loaded in lease.run(load).await? {
             loaded?;
         }
-        let again = lease.run(self.pipeline(prepared, unknown.iter().map(|&i| &calls[i]))).await?;
+        let again = lease.run(self.pipeline(route, prepared, unknown.iter().map(|&i| calls[i]))).await?;
         for (i, reply) in unknown.into_iter().zip(again) {
             replies[i] = reply;
         }
@@ -151,13 +184,14 @@ impl Writer {
 
     fn pipeline<'a>(
         &self,
+        route: &Route<Leases>,
         prepared: &[Result<Prepared<'_>, WriteError>],
         calls: impl ExactSizeIterator<Item = &'a Call>,
     ) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in calls {
             if let Ok(prepared) = &prepared[call.write] {
-                pipeline.add_command(prepared.command(&self.script, call));
+                route.add(&mut pipeline, prepared.command(&self.script, call));
             }
         }
         pipeline
@@ -214,12 +248,12 @@ fn prepare(write: &Write, now_ms: u64) -> Result<Prepared<'_>, WriteError> {
     Ok(Prepared { write, header, payload, expiry, gives_way, applied })
 }
 
-fn plan(prepared: &[Result<Prepared<'_>, WriteError>]) -> Vec<Call> {
+fn plan(prepared: &[Result<Prepared<'_>, WriteError>], keys_max: usize) -> Vec<Call> {
     let mut calls = vec![];
     for (write, prepared) in prepared.iter().enumerate() {
         let Ok(prepared) = prepared else { continue };
         let keys = &prepared.write.keys;
-        let per_call = (CALL_BYTES_MAX / prepared.value_bytes()).clamp(1, CALL_KEYS_MAX);
+        let per_call = (CALL_BYTES_MAX / prepared.value_bytes()).clamp(1, keys_max);
         for start in (0..keys.len()).step_by(per_call) {
             let end = keys.len().min(start + per_call);
             let key_bytes: usize =
@@ -235,7 +269,7 @@ fn plan(prepared: &[Result<Prepared<'_>, WriteError>]) -> Vec<Call> {
 }
 
 /// How many calls go into the next pipeline: at least one.
-fn chunk_len(calls: &[Call]) -> usize {
+fn chunk_len(calls: &[&Call]) -> usize {
     let mut bytes = 0;
     let fits = calls.iter().take_while(|call| {
         bytes += call.bytes;
@@ -248,28 +282,33 @@ fn lacks_script(reply: &Result<Value, Fault>) -> bool {
     reply.as_ref().is_err_and(|fault| fault.reach == Reach::Script)
 }
 
-/// Notes what a call did to its keys. The error is a fault that is true of every write.
+/// A call that was sent elsewhere, or refused on its own, says nothing of the others.
+fn is_of_all(fault: &Fault) -> bool {
+    !matches!(fault.reach, Reach::Command | Reach::Elsewhere)
+}
+
+/// Notes what a call did to its keys.
 fn record(
     call: &Call,
     reply: Result<Value, Fault>,
     prepared: &[Result<Prepared<'_>, WriteError>],
     results: &mut Results,
-) -> Result<(), Fault> {
+) {
     let slots = &mut results[call.write][call.keys.clone()];
-    let Ok(prepared) = &prepared[call.write] else { return Ok(()) };
-    let codes = match reply {
-        Ok(Value::Array(codes)) if codes.len() == slots.len() => codes,
-        Ok(_) => return Err(Fault::new(Reach::Server, "Redis gave an answer that put.lua doesn't give")),
-        Err(fault) if fault.reach == Reach::Command => {
-            slots.fill(Err(WriteError::from(fault)));
-            return Ok(());
+    let Ok(prepared) = &prepared[call.write] else { return };
+    match reply {
+        Ok(Value::Array(codes)) if codes.len() == slots.len() => {
+            for (slot, code) in slots.iter_mut().zip(codes) {
+                *slot = outcome(&code, prepared.applied);
+            }
         }
-        Err(fault) => return Err(fault),
-    };
-    for (slot, code) in slots.iter_mut().zip(codes) {
-        *slot = outcome(&code, prepared.applied);
+        Ok(_) => slots.fill(Err(odd_answer())),
+        Err(fault) => slots.fill(Err(fault.into())),
     }
-    Ok(())
+}
+
+fn odd_answer() -> WriteError {
+    WriteError::Unavailable("Redis gave an answer that put.lua doesn't give".to_owned())
 }
 
 fn outcome(code: &Value, applied: Outcome) -> Result<Outcome, WriteError> {
@@ -279,21 +318,6 @@ fn outcome(code: &Value, applied: Outcome) -> Result<Outcome, WriteError> {
         Value::Int(SUPERSEDED) => Ok(Outcome::Superseded),
         Value::Int(FOREIGN) => Ok(Outcome::ForeignKey),
         Value::Int(UNREADABLE) => Ok(Outcome::Unreadable),
-        _ => Err(WriteError::Unavailable("Redis gave an answer that put.lua doesn't give".to_owned())),
-    }
-}
-
-/// Ends a batch early: a key whose outcome is not known, or not acknowledged, has failed. What was refused on its own
-/// stays so.
-fn give_up(slots: &mut [Result<Outcome, WriteError>], replies_stand: bool, fault: &Fault) {
-    for slot in slots {
-        let stands = match slot {
-            Ok(_) => replies_stand,
-            Err(WriteError::Refused(_)) => true,
-            Err(WriteError::Unavailable(_)) => false,
-        };
-        if !stands {
-            *slot = Err(fault.clone().into());
-        }
+        _ => Err(odd_answer()),
     }
 }
