@@ -11,6 +11,7 @@ use hookcache::consumer::{Breaker, Consumer, Options, Policy, RuleSource, Ruling
 use hookcache::envelope::grants::Owner;
 use hookcache::envelope::wire::{self, Kind};
 use hookcache::envelope::{Account, Accounts, Clock, Flow, Grants, PoisonCode, Stamp, Stamper, WebhookKey, WireForm};
+use hookcache::store::redis::Mode;
 use hookcache::store::{self, Acknowledge, Entry, Reader, RuleBook, Writer};
 use hookcache::telemetry::Metrics;
 use hookcache::ttl::{Rules, Scope, ScopePattern, Ttl};
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Redis, TempDir, dead_letters, eventually};
+
+mod failover;
 
 /// Short, so that a test sees several of them go by.
 const VISIBILITY: Duration = Duration::from_secs(2);
@@ -56,6 +59,10 @@ impl Running {
 
 impl Road {
     fn new(redis_url: String) -> Self {
+        Self::over(Mode::Standalone { url: redis_url })
+    }
+
+    fn over(mode: Mode) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let (appender, taker) = embedded::open(embedded::Options {
             path: folder.path().join("buffer.redb"),
@@ -65,7 +72,7 @@ impl Road {
         })
         .expect("a buffer");
         let (writer, reader, book) = store::redis::open(&store::redis::Options {
-            url: redis_url,
+            mode,
             username_file: None,
             password_file: None,
             ca_file: None,

@@ -145,7 +145,7 @@ const FAR_MS: u64 = 4_102_444_800_000;
 
 fn store_on(redis: &Redis) -> (Writer, Reader) {
     let (writer, reader, _) = store::redis::open(&store::redis::Options {
-        url: redis.url(),
+        mode: store::redis::Mode::Standalone { url: redis.url() },
         username_file: None,
         password_file: None,
         ca_file: None,

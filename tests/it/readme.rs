@@ -139,7 +139,10 @@ async fn every_command_of_the_readme_works_in_its_order() {
     for block in blocks(&read("README.md")) {
         let text = newcomer.adapt(&block.text);
         match block.language.as_str() {
-            "toml" => fs::write(newcomer.folder.path().join("hookcache.toml"), text).expect("a file"),
+            "toml" => {
+                fs::write(newcomer.folder.path().join("hookcache.toml"), text).expect("a file");
+                newcomer.run("hookcache config check --config hookcache.toml").await;
+            }
             "json" => {
                 // What a command answers; ids differ, so only what has none is compared.
                 assert!(block.text.contains("...") || outputs.contains(&block.text), "{}\nin\n{outputs}", block.text);

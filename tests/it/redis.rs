@@ -3,21 +3,25 @@
 use std::process::Command;
 use std::time::Duration;
 
-use hookcache::store::redis::{Options, open};
+use hookcache::store::redis::{Mode, Options, open};
 use hookcache::store::{Acknowledge, Outcome, ReadError, Reader, RuleBook, WriteError, Writer};
 use tokio::time::timeout;
 
 use crate::store_contract::{Halves, all_unavailable, delete, key, now_ms, put};
-use crate::support::{DEADLINE, Redis, eventually, free_port};
+use crate::support::redis::IN_MEMORY;
+use crate::support::{DEADLINE, Program, Redis, eventually, free_port};
 
 mod access;
 mod catalog;
+pub mod cluster;
 mod cut;
+mod load;
+pub mod sentinel;
 mod turns;
 
 pub fn options(url: &str) -> Options {
     Options {
-        url: url.to_owned(),
+        mode: Mode::Standalone { url: url.to_owned() },
         username_file: None,
         password_file: None,
         ca_file: None,
@@ -41,11 +45,32 @@ pub async fn started() -> (Redis, Halves) {
     (redis, halves)
 }
 
+pub async fn started_redis_8() -> (Emptied, Halves) {
+    started_program(Program::Redis8).await
+}
+
+pub async fn started_valkey_9() -> (Emptied, Halves) {
+    started_program(Program::Valkey9).await
+}
+
+async fn started_program(program: Program) -> (Emptied, Halves) {
+    let redis = Redis::start_program(program, IN_MEMORY).await;
+    let halves = halves(&options(&redis.url()));
+    (Emptied(redis), halves)
+}
+
+/// One server that facts use in turn.
+pub struct Emptied(Redis);
+
+impl Emptied {
+    pub fn empty(&self) {
+        self.0.ok(&["FLUSHALL"]);
+    }
+}
+
 /// What redis-cli would say.
 async fn cli(redis: &Redis, args: &[&str]) -> String {
-    let port = redis.port().to_string();
-    let output = Command::new("redis-cli").args(["-p", &port]).args(args).output().expect("redis-cli is installed");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    redis.cli(args)
 }
 
 /// Repeats a write until it has an outcome.

@@ -21,7 +21,10 @@ pub use catalog::{
     changes_that_race_with_sets_never_lose_the_newer, one_entry_is_found_without_its_payload,
     what_stays_during_a_walk_is_in_it_whatever_comes_and_goes, what_was_removed_stays_away_and_what_is_newer_comes_in,
 };
-pub use model::a_hundred_thousand_random_operations_do_what_a_plain_model_does;
+pub use model::{
+    a_hundred_thousand_random_operations_do_what_a_plain_model_does,
+    ten_thousand_random_operations_do_what_a_plain_model_does,
+};
 
 /// A store under test.
 pub struct Halves {
@@ -30,10 +33,13 @@ pub struct Halves {
     pub rules: RuleBook,
 }
 
-/// Each function of the suite as a test of one backend. `$open` gives whatever must outlive the test, and the halves.
+/// The functions of the suite as tests of one backend. `$open` gives what must outlive the test, and the halves.
+///
+/// `each alone` makes each a test on a store of its own. `in turn` is for servers that take long to start: one test runs
+/// all of them, and has the servers emptied (`empty()`) before each; its output names the one that failed.
 macro_rules! contract {
-    ($open:path) => {
-        contract!($open:
+    ($($how:ident)*: $open:path) => {
+        contract!($($how)*: $open,
             newer_wins_in_any_order,
             a_duplicate_changes_nothing_and_extends_nothing,
             a_foreign_account_is_refused_and_the_other_keys_are_written,
@@ -49,7 +55,6 @@ macro_rules! contract {
             reads_answer_in_the_order_of_the_keys,
             payloads_and_keys_are_kept_verbatim,
             a_batch_of_a_thousand_keys_and_of_many_megabytes_is_written_whole,
-            a_hundred_thousand_random_operations_do_what_a_plain_model_does,
             of_eight_writers_that_race_the_newest_wins,
             rules_are_set_loaded_and_unset,
             a_walk_shows_ten_thousand_live_entries_and_nothing_else,
@@ -66,17 +71,53 @@ macro_rules! contract {
             changes_that_race_with_sets_never_lose_the_newer,
             a_healthy_store_says_so);
     };
-    ($open:path: $($fact:ident),*) => {
+    (each alone: $open:path, $($fact:ident),*) => {
+        contract!(@tests $open, $($fact),*, a_hundred_thousand_random_operations_do_what_a_plain_model_does);
+    };
+    (@tests $open:path, $($fact:ident),*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $fact() {
             let (_alive, halves) = $open().await;
             $crate::store_contract::$fact(&halves).await;
         })*
     };
+    (in turn: $open:path, $($fact:ident),*) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn every_fact_in_turn() {
+            let (servers, halves) = $open().await;
+            $(println!("{}", stringify!($fact));
+            servers.empty();
+            $crate::store_contract::$fact(&halves).await;)*
+            println!("ten_thousand_random_operations_do_what_a_plain_model_does");
+            servers.empty();
+            $crate::store_contract::ten_thousand_random_operations_do_what_a_plain_model_does(&halves).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn long_a_hundred_thousand_random_operations_do_what_a_plain_model_does() {
+            let (_servers, halves) = $open().await;
+            $crate::store_contract::a_hundred_thousand_random_operations_do_what_a_plain_model_does(&halves).await;
+        }
+    };
+}
+mod on_redis {
+    contract!(each alone: crate::redis::started);
 }
 
-mod on_redis {
-    contract!(crate::redis::started);
+mod on_redis_8 {
+    contract!(in turn: crate::redis::started_redis_8);
+}
+
+mod on_valkey_9 {
+    contract!(in turn: crate::redis::started_valkey_9);
+}
+
+mod on_a_cluster {
+    contract!(in turn: crate::redis::cluster::started);
+}
+
+mod on_sentinel {
+    contract!(in turn: crate::redis::sentinel::started);
 }
 
 #[cfg(feature = "embedded")]
@@ -88,7 +129,7 @@ mod on_disk {
     use super::Halves;
     use crate::support::TempDir;
 
-    contract!(started);
+    contract!(each alone: started);
 
     async fn started() -> (TempDir, Halves) {
         let folder = TempDir::new().expect("a temporary folder");

@@ -5,20 +5,46 @@ use std::process::Command;
 
 use hookcache::store::Outcome;
 use hookcache::store::catalog::{Changed, To};
-use hookcache::store::redis::{OpenError, Options, open};
+use hookcache::store::redis::{Mode, OpenError, Options, open};
 
 use super::{cli, halves, options, started, until_read, until_written};
 use crate::store_contract::catalog::everything;
 use crate::store_contract::{all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::{Redis, TempDir, free_port};
 
-struct Certificates {
+/// What the module's documentation asks for, and nothing more.
+pub const ACL: &[&str] = &[
+    "~hc:v1:*",
+    "+get",
+    "+set",
+    "+getrange",
+    "+exists",
+    "+unlink",
+    "+hgetall",
+    "+hset",
+    "+hdel",
+    "+hexists",
+    "+hlen",
+    "+eval",
+    "+evalsha",
+    "+script|load",
+    "+ping",
+    "+unwatch",
+    "+scan",
+    "+dbsize",
+    "+strlen",
+    "+setrange",
+    "+persist",
+    "+pexpireat",
+];
+
+pub struct Certificates {
     folder: TempDir,
 }
 
 impl Certificates {
     /// An authority, and a certificate for 127.0.0.1 and localhost.
-    fn make() -> Self {
+    pub fn make() -> Self {
         let this = Self { folder: TempDir::new().expect("a temporary folder") };
         std::fs::write(this.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").expect("it is ours");
         let (ca, ca_key, key) = (this.text("ca.pem"), this.text("ca.key"), this.text("server.key"));
@@ -33,12 +59,25 @@ impl Certificates {
         this
     }
 
+    /// A file of this text beside them.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).expect("it is ours");
+        self.path(name)
+    }
+
+    /// How a server is told to use them.
+    pub fn server_options(&self) -> Vec<String> {
+        let (certificate, key, ca) = (self.text("server.pem"), self.text("server.key"), self.text("ca.pem"));
+        let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+        [&files[..], &["--tls-auth-clients", "no"]].concat().into_iter().map(str::to_owned).collect()
+    }
+
     fn openssl(&self, args: &[&str]) {
         let output = Command::new("openssl").args(args).output().expect("openssl is installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -51,31 +90,13 @@ impl Certificates {
 async fn tls_and_an_acl_user_whose_password_changes_while_it_runs() {
     let certificates = Certificates::make();
     let port = free_port();
-    let redis = Redis::start_with(&[
-        "--save",
-        "",
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        &certificates.text("server.pem"),
-        "--tls-key-file",
-        &certificates.text("server.key"),
-        "--tls-ca-cert-file",
-        &certificates.text("ca.pem"),
-        "--tls-auth-clients",
-        "no",
-    ])
-    .await;
-    // What the module's documentation asks for, and nothing more.
-    let may: Vec<&str> = "~hc:v1:* +get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen \
-        +eval +evalsha +script|load +ping +unwatch +scan +dbsize +strlen +setrange +persist +pexpireat"
-        .split(' ')
-        .collect();
+    let with_tls = certificates.server_options();
+    let with_tls: Vec<&str> = with_tls.iter().map(String::as_str).collect();
+    let redis = Redis::start_with(&[&["--save", "", "--tls-port", &port.to_string()], &with_tls[..]].concat()).await;
     let user = ["ACL", "SETUSER", "hook", "reset", "on"];
-    assert_eq!(cli(&redis, &[&user[..], &[">first"], &may[..]].concat()).await, "OK");
-    let (username_file, password_file) = (certificates.path("user"), certificates.path("password"));
-    std::fs::write(&username_file, "hook\n").expect("it is ours");
-    std::fs::write(&password_file, "first\n").expect("it is ours");
+    assert_eq!(cli(&redis, &[&user[..], &[">first"], ACL].concat()).await, "OK");
+    let (username_file, password_file) =
+        (certificates.write("user", "hook\n"), certificates.write("password", "first\n"));
     let right = Options {
         username_file: Some(username_file),
         password_file: Some(password_file.clone()),
@@ -96,7 +117,7 @@ async fn tls_and_an_acl_user_whose_password_changes_while_it_runs() {
     assert_eq!((store.writer.check().await, store.reader.check().await), (Ok(()), Ok(())));
 
     // A new password: every connection is cut, as a rotation does in the end.
-    assert_eq!(cli(&redis, &[&user[..], &[">second"], &may[..]].concat()).await, "OK");
+    assert_eq!(cli(&redis, &[&user[..], &[">second"], ACL].concat()).await, "OK");
     cli(&redis, &["CLIENT", "KILL", "USER", "hook"]).await;
     let results = store.writer.write(&[put("acme", 2, &["k"])], now_ms()).await;
     assert!(all_unavailable(&results), "{results:?}");
@@ -131,7 +152,19 @@ async fn wrong_options_are_refused_by_the_name_of_their_key() {
     let empty = junk.path().join("empty.pem");
     std::fs::write(&empty, "nothing").expect("it is ours");
     let tls = options("rediss://127.0.0.1:1");
+    let of = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+    let cluster = |urls: &[&str]| Options { mode: Mode::Cluster { urls: of(urls) }, ..options("") };
+    let sentinel = |username_file, password_file| {
+        let (urls, master) = (of(&["redis://:hunter2@127.0.0.1:1"]), "webhooks".to_owned());
+        Options { mode: Mode::Sentinel { urls, master, username_file, password_file }, ..options("") }
+    };
     let cases = [
+        ("store.url", cluster(&[])),
+        ("store.url", cluster(&["redis://127.0.0.1:1/2"])),
+        ("store.url", cluster(&["redis://127.0.0.1:1", "rediss://127.0.0.1:2"])),
+        ("store.url", cluster(&["redis://a:hunter2@127.0.0.1:1", "redis://b:hunter2@127.0.0.1:2"])),
+        ("store.sentinel_password_file", sentinel(None, missing())),
+        ("store.sentinel_password_file", sentinel(Some(empty.clone()), None)),
         ("store.url", options("http://127.0.0.1")),
         ("store.url", options("redis://")),
         ("store.url", options("redis://user:hunter2@127.0.0.1:notaport")),

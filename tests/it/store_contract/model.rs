@@ -64,7 +64,14 @@ fn random_write(rng: &mut fastrand::Rng, clock: u64, names: &[&str]) -> Write {
 }
 
 pub async fn a_hundred_thousand_random_operations_do_what_a_plain_model_does(store: &Halves) {
-    const OPERATIONS: usize = 100_000;
+    random_operations_do_what_a_plain_model_does(store, 100_000).await;
+}
+
+pub async fn ten_thousand_random_operations_do_what_a_plain_model_does(store: &Halves) {
+    random_operations_do_what_a_plain_model_does(store, 10_000).await;
+}
+
+async fn random_operations_do_what_a_plain_model_does(store: &Halves, operations: usize) {
     const BATCH_KEYS: usize = 24;
     let mut rng = fastrand::Rng::with_seed(20_261_122);
     let names: Vec<String> = (0..60).map(|i| format!("key-{i}")).collect();
@@ -72,7 +79,7 @@ pub async fn a_hundred_thousand_random_operations_do_what_a_plain_model_does(sto
     let mut earlier: Vec<Write> = vec![];
     let mut seen: HashSet<Outcome> = HashSet::new();
     let mut done = 0;
-    while done < OPERATIONS {
+    while done < operations {
         // Within a batch each key comes once, so that the outcomes don't depend on who goes first.
         let mut left: Vec<&str> = names.iter().map(String::as_str).collect();
         rng.shuffle(&mut left);

@@ -5,11 +5,13 @@
 //! deadline that only a fault reaches.
 
 pub mod client;
+pub mod cluster;
 pub mod dead;
 pub mod hookcache;
 pub mod microburst;
 pub mod process;
 pub mod redis;
+pub mod sentinels;
 pub mod sqs;
 pub mod sqs_stand_in;
 pub mod sqs_tap;
@@ -22,10 +24,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub use client::{Reply, http_delete, http_get, http_post, http_send};
+pub use cluster::Cluster;
 pub use dead::dead_letters;
 pub use hookcache::Hookcache;
 pub use microburst::Microburst;
-pub use redis::Redis;
+pub use redis::{Program, Redis};
+pub use sentinels::Sentinels;
 pub use sqs::{LocalAwsSqs, Ministack, Queues};
 pub use sqs_stand_in::SqsStandIn;
 pub use sqs_tap::SqsTap;

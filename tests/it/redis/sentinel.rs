@@ -1,0 +1,116 @@
+//! The store on a primary that Sentinels watch and replace.
+
+use std::time::Duration;
+
+use hookcache::store::redis::{Mode, Options};
+use hookcache::store::{Acknowledge, Outcome, ReadError};
+
+use super::access::{ACL, Certificates};
+use super::load::{Load, assert_kept};
+use super::{halves, options, until_read, until_written};
+use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
+use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
+use crate::support::{Redis, Sentinels, eventually};
+
+/// Short, so that a dead primary is replaced soon; a machine that stalls so long sees one more failover.
+const DOWN_AFTER_SHORT_MS: u32 = 2_000;
+
+pub async fn started() -> (Sentinels, Halves) {
+    let sentinels = Sentinels::start(DOWN_AFTER_LONG_MS).await;
+    let halves = halves(&options_of(sentinels.urls()));
+    (sentinels, halves)
+}
+
+fn options_of(urls: Vec<String>) -> Options {
+    let mode = Mode::Sentinel { urls, master: MASTER.to_owned(), username_file: None, password_file: None };
+    Options { mode, ..options("") }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_replica_has_is_lost_by_a_promotion_in_mid_run() {
+    let mut group = Sentinels::start(DOWN_AFTER_SHORT_MS).await;
+    let store = halves(&Options {
+        acknowledge: Acknowledge::Replicas(1),
+        // For want of a replica a write is told so soon.
+        write_timeout: Duration::from_secs(2),
+        ..options_of(group.urls())
+    });
+    let names: Vec<String> = (0..16).map(|i| format!("key-{i}")).collect();
+    let load = Load::start(&store, &names).await;
+    group.servers[0].stop();
+    let promoted = group.servers[1].port();
+    eventually("the promotion", || async { (group.primary_port() == Some(promoted)).then_some(()) }).await;
+    until_read(&store, &names[0]).await;
+    assert!(load.unavailable() > 0, "the death of the primary was not seen");
+    let results = store.writer.write(&[put("acme", 1_000_000, &["alone"])], now_ms()).await;
+    assert!(all_unavailable(&results), "no replica has it: {results:?}");
+    // It has lost everything. Sentinel would make a replica of it too, after some ten seconds.
+    group.servers[0].start_again().await;
+    group.servers[0].ok(&["REPLICAOF", "127.0.0.1", &promoted.to_string()]);
+    in_step(&group.servers[0]).await;
+    assert!(matches!(until_written(&store, 1_000_001, "alone").await, Outcome::Written | Outcome::Duplicate));
+    load.go_on().await;
+    let acknowledged = load.stop().await;
+    assert_eq!(acknowledged.len(), names.len());
+    assert_kept(&store, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_that_are_away_or_know_nothing_are_told_by_name() {
+    let group = Sentinels::start(DOWN_AFTER_LONG_MS).await;
+    let mut gone = Redis::start().await;
+    gone.stop();
+    // One that is away costs nothing but a moment.
+    let store = halves(&options_of([vec![gone.url()], group.urls()].concat()));
+    assert_eq!(store.one(put("acme", 1, &["k"])).await, [Outcome::Written]);
+    until_read(&store, "k").await;
+
+    let unknown =
+        Mode::Sentinel { urls: group.urls(), master: "nobody".to_owned(), username_file: None, password_file: None };
+    let store = halves(&Options { mode: unknown, ..options("") });
+    let results = store.writer.write(&[put("acme", 1, &["k"])], now_ms()).await;
+    assert!(all_unavailable(&results), "{results:?}");
+    assert!(format!("{results:?}").contains("knows no primary `nobody` (store.sentinel_master)"), "{results:?}");
+    let read = store.reader.get(&key("k")).await;
+    assert!(matches!(read, Err(ReadError::Unavailable(_))), "never absent: {read:?}");
+
+    // What a Sentinel names must be a primary by its own word.
+    group.servers[0].ok(&["REPLICAOF", "127.0.0.1", &group.servers[1].port().to_string()]);
+    let store = halves(&options_of(group.urls()));
+    let results = store.writer.write(&[put("acme", 2, &["k"])], now_ms()).await;
+    assert!(all_unavailable(&results), "{results:?}");
+    assert!(format!("{results:?}").contains("which is no primary now"), "{results:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_a_primary_over_tls_each_for_a_user_of_its_own() {
+    let certificates = Certificates::make();
+    let group = Sentinels::start_with(DOWN_AFTER_LONG_MS, Some(&certificates.server_options())).await;
+    for server in &group.servers {
+        server.ok(&[&["ACL", "SETUSER", "hook", "reset", "on", ">secret"], ACL, &["+role"]].concat());
+    }
+    let asks = "+sentinel|get-master-addr-by-name";
+    for sentinel in &group.sentinels {
+        sentinel.ok(&["ACL", "SETUSER", "asker", "reset", "on", ">guarded", asks]);
+        sentinel.ok(&["ACL", "SETUSER", "hook", "reset", "on", ">other", asks]);
+    }
+    let tls = |port: &u16| format!("rediss://hook:secret@localhost:{port}");
+    let urls: Vec<String> = group.tls_ports.iter().map(tls).collect();
+    let (user, password) = (certificates.write("asker", "asker\n"), certificates.write("guarded", "guarded\n"));
+    let as_asker = |username_file, password_file| Options {
+        mode: Mode::Sentinel { urls: urls.clone(), master: MASTER.to_owned(), username_file, password_file },
+        ca_file: Some(certificates.path("ca.pem")),
+        ..options("")
+    };
+    let store = halves(&as_asker(Some(user.clone()), Some(password)));
+    assert_eq!(store.one(put("acme", 1, &["k"])).await, [Outcome::Written]);
+    until_read(&store, "k").await;
+    rules_are_set_loaded_and_unset(&store).await;
+    assert_eq!((store.writer.check().await, store.reader.check().await), (Ok(()), Ok(())));
+
+    let wrong = halves(&as_asker(Some(user), Some(certificates.write("wrong", "hunter2\n"))));
+    let results = wrong.writer.write(&[put("acme", 2, &["k"])], now_ms()).await;
+    assert!(all_unavailable(&results), "{results:?}");
+    let text = format!("{results:?}");
+    assert!(text.contains("store.sentinel_password_file") && !text.contains("hunter2"), "{text}");
+}
