@@ -11,6 +11,9 @@ pub mod get;
 pub mod keys;
 pub mod output;
 pub mod pace;
+#[cfg(feature = "sqs")]
+pub mod queues;
+mod runtime;
 pub mod serve;
 pub mod set;
 pub mod token;
@@ -66,6 +69,13 @@ enum Command {
         keys purge --account acme --flow orders --dry-run"
     )]
     Keys(keys::Args),
+    /// Make the queues of an SQS buffer
+    #[cfg(feature = "sqs")]
+    #[command(
+        after_help = "Examples:\n  hookcache queues create --config hookcache.toml --dry-run\n  hookcache queues create \
+        --queue webhooks"
+    )]
+    Queues(queues::Args),
     /// Make and check bearer tokens
     #[command(
         after_help = "Examples:\n  hookcache token create --name upstream --scopes set --accounts acme\n  hookcache \
@@ -91,6 +101,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Ttl(args) => ttl::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Keys(args) => keys::run(args),
+        #[cfg(feature = "sqs")]
+        Command::Queues(args) => queues::run(args),
         Command::Token(args) => token::run(args),
         Command::Config(args) => config::run(args),
     };

@@ -1,5 +1,6 @@
 //! Ids and arrival times.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,13 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         (self.0)()
     }
+}
+
+/// How far another clock is ahead of ours (negative: behind), when it said `said_ms` at some moment of this span of our
+/// time; 0 where the two may agree.
+pub fn gap_ms(said_ms: u64, span_ms: RangeInclusive<u64>) -> i64 {
+    let difference = |a: u64, b: u64| i64::try_from(a.saturating_sub(b)).unwrap_or(i64::MAX);
+    difference(said_ms, *span_ms.end()) - difference(*span_ms.start(), said_ms)
 }
 
 /// One acceptance: its name and when it arrived.
@@ -94,6 +102,13 @@ pub fn rfc_3339(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_may_agree_with_ours_has_no_gap() {
+        for (said, gap) in [(100, 0), (150, 0), (200, 0), (205, 5), (90, -10)] {
+            assert_eq!(gap_ms(said, 100..=200), gap, "{said}");
+        }
+    }
 
     #[test]
     fn moments_are_told_in_rfc_3339_to_the_end_of_time() {

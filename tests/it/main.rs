@@ -18,6 +18,7 @@ mod kill;
 mod limits;
 mod operations;
 mod pipeline;
+mod queues;
 mod readme;
 mod redis;
 mod security;
