@@ -8,7 +8,9 @@
 //! | --- | --- |
 //! | `places` | opening buffer and store |
 //! | `health` | readiness, and the depth of the buffer |
+//! | `checks` | what `doctor` finds of the places, for it and at every start |
 
+pub mod checks;
 mod health;
 mod places;
 
@@ -47,6 +49,9 @@ pub enum StartError {
     Buffer(String),
     #[error("{0}")]
     Store(String),
+    /// What `doctor` calls dangerous.
+    #[error("{0}")]
+    Refused(String),
     #[error("signals can't be caught: {0}")]
     Signals(std::io::Error),
 }
@@ -111,6 +116,7 @@ impl App {
         let live = Live::new(&config);
         let reloader = Reloader::new(live.clone(), sources, loaded).map_err(StartError::Signals)?;
         let metrics = Metrics::new();
+        checks::before_start(&config).await?;
         let places = Places::open(&config, &clock).await?;
         let (stopping, broken) = (CancellationToken::new(), CancellationToken::new());
 

@@ -1,12 +1,13 @@
 //! The subcommands that a person types: one file each.
 //!
 //! Answers go to standard output, everything else to standard error. Exit codes: 0 done; 1 it went wrong; 2 a wrong use
-//! of the command line; 3 `get` found nothing under the key.
+//! of the command line; 3 `get` found nothing under the key; 4 `doctor` found something risky, and nothing worse.
 
 pub mod client;
 pub mod config;
 pub mod dead_letters;
 pub mod delete;
+pub mod doctor;
 pub mod get;
 pub mod keys;
 pub mod output;
@@ -23,11 +24,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::doctor::Severity;
+
 /// What went wrong, as it is shown; the exit code is 1. A wrong use of the command line is 2, and told by clap.
 pub type CliResult = Result<(), String>;
 
 /// `get` found nothing.
 const EXIT_ABSENT: u8 = 3;
+/// `doctor` found what works, and can lose data or stop working one day.
+const EXIT_RISKY: u8 = 4;
 
 /// A webhook cache: keeps the latest payload under every webhook key, and serves it back
 #[derive(Debug, Parser)]
@@ -36,7 +41,7 @@ const EXIT_ABSENT: u8 = 3;
     version,
     after_help = "Examples:\n  hookcache serve\n  hookcache set --account demo --flow first --key hello --data \
         '{\"text\":\"hello, world\"}'\n  hookcache get hello\n\nExit codes: 0 done, 1 it went wrong, 2 wrong use of the \
-        command line, 3 `get` found nothing."
+        command line, 3 `get` found nothing, 4 `doctor` found something risky."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -69,6 +74,8 @@ enum Command {
         keys purge --account acme --flow orders --dry-run"
     )]
     Keys(keys::Args),
+    /// Look at Redis, SQS and disks behind the configuration: what is wrong or risky, and how to mend it
+    Doctor(doctor::Args),
     /// Make the queues of an SQS buffer
     #[cfg(feature = "sqs")]
     #[command(
@@ -93,6 +100,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Get(args) => match get::run(args) {
             Ok(get::Found::Yes) => Ok(()),
             Ok(get::Found::No) => return ExitCode::from(EXIT_ABSENT),
+            Err(error) => Err(error),
+        },
+        Command::Doctor(args) => match doctor::run(args) {
+            Ok(Severity::Ok | Severity::Note) => Ok(()),
+            Ok(Severity::Risky) => return ExitCode::from(EXIT_RISKY),
+            Ok(Severity::Unseen | Severity::Dangerous) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
         Command::Serve(args) => serve::run(args),

@@ -8,12 +8,14 @@
 //! | `storage` | where the bytes lie, and what a failed sync asks for |
 //! | `file` | the open database, its format, reads |
 //! | `committer` | the one thread that writes, and its handle |
+//! | `inspect` | looking at a file and its folder from outside |
 //!
 //! Engine: redb. Each commit is one sync (its one-phase commit: the newer of two checksummed roots wins). After a kill
 //! or a loss of power the next start walks the whole file once, to check it and to find its free pages.
 
 pub mod committer;
 pub mod file;
+pub mod inspect;
 pub mod storage;
 
 pub use committer::{Book, Committer};

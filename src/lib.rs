@@ -10,7 +10,7 @@
 //! *Places* (`buffer`, `store`) hold data at rest, hide their backend in an enum, and open as halves, so that direction
 //! is a type. *Movers* (`ingest`, `consumer`, `serve`) carry data from one place to the next, know no backend, and never
 //! import each other. Around the road stand the edges that a caller meets (`http`, `admin`, `openapi`, `problem`), what
-//! decides (`ttl`, `auth`, `config`), and what joins (`app`, `cli`).
+//! decides (`ttl`, `auth`, `config`, `doctor`), and what joins (`app`, `cli`).
 
 // What travels, and how long it lives.
 pub mod envelope;
@@ -51,6 +51,8 @@ pub mod problem;
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod doctor;
 
 // What joins and what tells.
 #[cfg(feature = "server")]

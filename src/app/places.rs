@@ -16,17 +16,24 @@ pub struct Places {
 
 impl Places {
     pub async fn open(config: &Config, clock: &Clock) -> Result<Self, StartError> {
-        let roles = &config.roles;
-        let buffer = match roles.has(Role::Set) || roles.has(Role::Consume) || looks_after_a_queue(config) {
+        let buffer = match uses_buffer(config) {
             true => Some(open_buffer(&config.buffer).await?),
             false => None,
         };
-        let store = match roles.has(Role::Consume) || roles.has(Role::Get) || roles.has(Role::Admin) {
+        let store = match uses_store(config) {
             true => Some(open_store(&config.store, clock).await?),
             false => None,
         };
         Ok(Self { buffer, store })
     }
+}
+
+pub(super) fn uses_buffer(config: &Config) -> bool {
+    config.roles.has(Role::Set) || config.roles.has(Role::Consume) || looks_after_a_queue(config)
+}
+
+pub(super) fn uses_store(config: &Config) -> bool {
+    config.roles.has(Role::Consume) || config.roles.has(Role::Get) || config.roles.has(Role::Admin)
 }
 
 /// The control plane's dead letters are those of a queue that others use, too. An embedded buffer is in the process

@@ -30,7 +30,7 @@ use self::index::{Index, Taken};
 use self::ledger::{Command, Ledger};
 use super::{AppendError, Delivery, Depth, HIDE_MAX, MessageId, Receipt, TAKE_MAX, Unavailable};
 use crate::disk::committer::stopped;
-use crate::disk::{Committer, Fault, OpenError, Storage};
+use crate::disk::{Committer, Fault, OpenError, Storage, inspect::Inspected};
 use crate::envelope::{Clock, Poison, WireForm};
 
 pub use dead::DeadLetters;
@@ -85,6 +85,11 @@ impl Live {
 pub fn open(options: Options) -> Result<(Appender, Taker), OpenError> {
     let storage = Storage::File(options.path.clone());
     open_on(storage, options, Clock::system())
+}
+
+/// Looks at its file from outside, and leaves it as it is.
+pub fn inspect(options: &Options) -> Inspected {
+    crate::disk::inspect::inspect(&options.path, ledger::FORMAT)
 }
 
 /// Opens the buffer in any storage, with any clock; `options.path` is not looked at.

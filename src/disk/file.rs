@@ -152,13 +152,14 @@ fn check_format(database: &Database, storage: &Storage, format: Format) -> Resul
     }
 }
 
-enum Found {
+/// What a database says that it is.
+pub(super) enum Found {
     Fresh,
     Version(u64),
     Foreign,
 }
 
-fn found_format(database: &Database, format: Format) -> Result<Found, redb::Error> {
+pub(super) fn found_format(database: &impl ReadableDatabase, format: Format) -> Result<Found, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(FORMAT) {
         Ok(table) => table,

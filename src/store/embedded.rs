@@ -24,7 +24,7 @@ pub use self::catalog::Catalog;
 use self::ledger::{Command, Ledger};
 use super::{Entry, Outcome, ReadError, Unavailable, Write, WriteError};
 use crate::disk::committer::stopped;
-use crate::disk::{Committer, Fault, OpenError, Storage};
+use crate::disk::{Committer, Fault, OpenError, Storage, inspect::Inspected};
 use crate::envelope::{Clock, WebhookKey};
 use crate::ttl::{Scope, Ttl};
 
@@ -54,6 +54,11 @@ pub struct RuleBook {
 /// Opens the store in its file. When the last handle is dropped, the file is closed.
 pub fn open(options: Options, clock: Clock) -> Result<(Writer, Reader, RuleBook), OpenError> {
     open_on(Storage::File(options.path), clock)
+}
+
+/// Looks at its file from outside, and leaves it as it is.
+pub fn inspect(options: &Options) -> Inspected {
+    crate::disk::inspect::inspect(&options.path, ledger::FORMAT)
 }
 
 /// Opens the store in any storage.

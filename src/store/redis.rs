@@ -20,7 +20,7 @@
 //! `+eval +evalsha +script|load +ping +unwatch`; for the control plane's walks also `+scan +dbsize +strlen +setrange
 //! +persist +pexpireat`; with `store.acknowledge` also `+wait` or `+waitaof`, with a number of a database in the URL
 //! `+select`, in a cluster `+cluster|slots +asking`, with Sentinel `+role` and, at the Sentinels,
-//! `+sentinel|get-master-addr-by-name`.
+//! `+sentinel|get-master-addr-by-name`. `+info +time +client|tracking` let `doctor` see more.
 //!
 //! It never evicts keys, never subscribes to anything, and scans only where an operator asks for it.
 //!
@@ -35,13 +35,16 @@
 //! | `shared` | multiplexed connections to one primary |
 //! | `topology`, `cluster`, `slots` | who serves what, and how commands come there |
 //! | `write`, `read`, `rules`, `catalog` | the halves |
+//! | `facts`, `inspect` | what a server says of itself, and looking at it for `doctor` |
 
 mod catalog;
 mod cluster;
 mod credentials;
 mod endpoint;
+mod facts;
 mod fault;
 mod header;
+mod inspect;
 mod kept;
 mod leases;
 mod primary;
@@ -60,8 +63,10 @@ use deadpool_redis::redis::{RedisWrite, ToRedisArgs};
 
 pub use catalog::Catalog;
 pub use endpoint::OpenError;
+pub use facts::{Facts, Look, Node, Version};
 #[cfg(fuzzing)]
 pub use header::recode;
+pub use inspect::{Use, inspect};
 pub use read::Reader;
 pub use rules::RuleBook;
 pub use write::Writer;

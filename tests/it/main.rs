@@ -9,6 +9,7 @@ mod consumer;
 mod contract;
 mod control_plane;
 mod dead_letters;
+mod doctor;
 mod durability;
 mod faults;
 mod harness;

@@ -69,7 +69,7 @@ impl Emptied {
 }
 
 /// What redis-cli would say.
-async fn cli(redis: &Redis, args: &[&str]) -> String {
+pub async fn cli(redis: &Redis, args: &[&str]) -> String {
     redis.cli(args)
 }
 

@@ -21,6 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("serve", &["envelope", "telemetry", "problem", "auth", "store"]),
     ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "serve", "admin", "openapi"]),
+    ("doctor", &["buffer", "store", "disk"]),
     ("config", &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve"]),
 ];
 /// These join the rest, and may import everything.

@@ -136,3 +136,14 @@ fn date_ms(text: &str) -> Option<u64> {
     let at = SystemTime::try_from(DateTime::from_str(text, Format::HttpDate).ok()?).ok()?;
     u64::try_from(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_header_is_read() {
+        assert_eq!(date_ms("Tue, 24 Nov 2026 18:28:05 GMT"), Some(1_795_544_885_000));
+        assert_eq!(date_ms("yesterday"), None);
+    }
+}

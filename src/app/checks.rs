@@ -1,0 +1,200 @@
+//! What `doctor` finds of the places that the roles of a process open: for `hookcache doctor`, and at every start.
+//!
+//! A start is refused only for what is dangerous; a backend that can't be looked at is none of that, as it heals by
+//! itself, and whoever opens it says so.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::StartError;
+use super::places::{uses_buffer, uses_store};
+use crate::config::{BufferOptions, Config, Role, StoreOptions};
+use crate::doctor::{self, Finding, Severity, Sheet, local};
+use crate::store::redis;
+
+/// The longest that looking at Redis and SQS delays a start.
+const START_DELAY_MAX: Duration = Duration::from_secs(3);
+/// The longest that `hookcache doctor` waits for one of them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All that there is to look at.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = elsewhere(config, PATIENCE).await;
+    findings.extend(files(config));
+    findings.extend(here(config));
+    findings
+}
+
+/// Refuses what is dangerous, and logs what is risky. Opening the files judges them itself.
+pub(super) async fn before_start(config: &Config) -> Result<(), StartError> {
+    let mut findings = elsewhere(config, START_DELAY_MAX).await;
+    findings.extend(here(config));
+    let mut dangerous = Vec::new();
+    for finding in findings {
+        let Finding { check, place, found, mend, severity } = &finding;
+        let mend = mend.as_deref().unwrap_or_default();
+        match severity {
+            Severity::Dangerous => dangerous.push(finding.to_string()),
+            Severity::Risky => tracing::warn!(check, place, mend, "{found}"),
+            Severity::Note | Severity::Unseen => tracing::debug!(check, place, mend, "{found}"),
+            Severity::Ok => {}
+        }
+    }
+    match dangerous.is_empty() {
+        true => Ok(()),
+        false => Err(StartError::Refused(dangerous.join("\n"))),
+    }
+}
+
+/// Places that are reached over the network.
+async fn elsewhere(config: &Config, patience: Duration) -> Vec<Finding> {
+    let (mut store, buffer) = tokio::join!(store(config, patience), buffer(config, patience));
+    store.extend(buffer);
+    store
+}
+
+async fn store(config: &Config, patience: Duration) -> Vec<Finding> {
+    let options = match &config.store {
+        StoreOptions::Redis(options) if uses_store(config) => options,
+        _ => return Vec::new(),
+    };
+    let wanted = doctor::redis::Wanted { acknowledge: options.acknowledge, uses: store_uses(config) };
+    let mut sheet = Sheet::new("the store");
+    match timeout(patience, redis::inspect(options, &wanted.uses)).await {
+        Ok(Ok(nodes)) => return doctor::redis::judge(&nodes, &wanted),
+        Ok(Err(error)) => sheet.refused("redis-reached", &error),
+        Err(_) => sheet.unseen("redis-reached", no_answer(patience), "check store.url and the network"),
+    }
+    sheet.finish()
+}
+
+fn store_uses(config: &Config) -> Vec<redis::Use> {
+    let uses = [
+        (Role::Consume, redis::Use::Write),
+        (Role::Consume, redis::Use::LoadRules),
+        (Role::Get, redis::Use::Read),
+        (Role::Admin, redis::Use::ChangeRules),
+    ];
+    uses.into_iter().filter(|(role, _)| config.roles.has(*role)).map(|(_, of_role)| of_role).collect()
+}
+
+#[cfg(feature = "sqs")]
+async fn buffer(config: &Config, patience: Duration) -> Vec<Finding> {
+    use crate::buffer::sqs;
+    let options = match &config.buffer {
+        BufferOptions::Sqs(options) if uses_buffer(config) => options,
+        _ => return Vec::new(),
+    };
+    let wanted = doctor::sqs::Wanted { batch_time: batch_time(config) };
+    let mut sheet = Sheet::new("the buffer");
+    match timeout(patience, sqs::inspect(options, &buffer_actions(config))).await {
+        Ok(Ok(inspected)) => return doctor::sqs::judge(&inspected, options, &wanted),
+        Ok(Err(error)) => sheet.refused("sqs-queue", &error),
+        Err(_) => {
+            let mend = "check buffer.queue_url, buffer.endpoint_url and the network";
+            sheet.unseen("sqs-queue", no_answer(patience), mend);
+        }
+    }
+    sheet.finish()
+}
+
+#[cfg(not(feature = "sqs"))]
+async fn buffer(_: &Config, _: Duration) -> Vec<Finding> {
+    Vec::new()
+}
+
+#[cfg(feature = "sqs")]
+fn buffer_actions(config: &Config) -> crate::buffer::sqs::Actions {
+    use crate::buffer::sqs::{Action, Actions};
+    let has = |role| config.roles.has(role);
+    let mut actions = Actions::default();
+    if has(Role::Set) || has(Role::Admin) {
+        actions.queue.push(Action::Send);
+    }
+    if has(Role::Consume) {
+        actions.queue.extend([Action::Delete, Action::Hide]);
+        actions.dead_letters.push(Action::Send);
+    }
+    if has(Role::Admin) {
+        actions.dead_letters.extend([Action::Delete, Action::Hide]);
+    }
+    actions
+}
+
+/// For how long a batch may be in hand: one write to the store, or what is left of it when the process ends.
+#[cfg(feature = "sqs")]
+fn batch_time(config: &Config) -> Duration {
+    let write = match &config.store {
+        StoreOptions::Redis(options) => options.connect_timeout + options.write_timeout,
+        #[cfg(feature = "embedded")]
+        StoreOptions::Embedded(_) => Duration::ZERO,
+    };
+    write.max(config.consumer.drain_deadline)
+}
+
+fn no_answer(patience: Duration) -> String {
+    format!("can't be looked at: no answer within {} seconds", patience.as_secs())
+}
+
+/// What this machine gives.
+fn here(config: &Config) -> Vec<Finding> {
+    let backend_connections = match &config.store {
+        StoreOptions::Redis(options) => options.read_connections + options.write_connections,
+        #[cfg(feature = "embedded")]
+        StoreOptions::Embedded(_) => 0,
+    };
+    let mut findings = local::judge_descriptors(local::Descriptors {
+        connections_max: config.http.connections_max as u64,
+        backend_connections: backend_connections as u64,
+        limit: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+    });
+    findings.extend(rooms(config));
+    findings
+}
+
+#[cfg(feature = "embedded")]
+fn rooms(config: &Config) -> Vec<Finding> {
+    use crate::disk::inspect::room;
+    use local::{Growth, judge_room};
+    let mut findings = Vec::new();
+    if let BufferOptions::Embedded(options) = &config.buffer
+        && uses_buffer(config)
+    {
+        let growth = Growth::UpTo { bytes_max: options.bytes_max, key: "buffer.max_bytes" };
+        findings.extend(room(&options.path).into_iter().flat_map(|room| judge_room(&options.path, room, growth)));
+    }
+    if let StoreOptions::Embedded(options) = &config.store
+        && uses_store(config)
+    {
+        findings.extend(room(&options.path).into_iter().flat_map(|room| judge_room(&options.path, room, Growth::Open)));
+    }
+    findings
+}
+
+#[cfg(feature = "embedded")]
+fn files(config: &Config) -> Vec<Finding> {
+    use crate::{buffer, store};
+    let mut findings = Vec::new();
+    if let BufferOptions::Embedded(options) = &config.buffer
+        && uses_buffer(config)
+    {
+        findings.extend(local::judge_file(&options.path, &buffer::embedded::inspect(options)));
+    }
+    if let StoreOptions::Embedded(options) = &config.store
+        && uses_store(config)
+    {
+        findings.extend(local::judge_file(&options.path, &store::embedded::inspect(options)));
+    }
+    findings
+}
+
+#[cfg(not(feature = "embedded"))]
+fn rooms(_: &Config) -> Vec<Finding> {
+    Vec::new()
+}
+
+#[cfg(not(feature = "embedded"))]
+fn files(_: &Config) -> Vec<Finding> {
+    Vec::new()
+}

@@ -1,0 +1,160 @@
+//! Looks at Redis, on a connection of its own, for `doctor`.
+//!
+//! What our user may do is tried rather than read from ACL rules, which managed services hide: each command of ours,
+//! on two names that no entry and no record has. What is written there is gone after a second at the latest.
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis_value, pipe};
+
+use super::endpoint::{Endpoint, OpenError};
+use super::facts::{Facts, Look, Node};
+use super::fault::Fault;
+use super::{KEY_PREFIX, Options};
+use crate::envelope::{Clock, stamp::gap_ms};
+use crate::store::Acknowledge;
+
+/// What the roles of a process do with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Write,
+    Read,
+    LoadRules,
+    ChangeRules,
+}
+
+/// Beside our records, of which none has this name.
+const RECORD: &str = "hc:v1:c:doctor";
+/// Beside the entries: no webhook key has a control character.
+const ENTRY: &str = "\u{1}doctor";
+/// How long what is tried stays, in milliseconds, should it not be removed.
+const TRIED_MS: u64 = 1_000;
+/// Of no script.
+const NO_SHA: &str = "0000000000000000000000000000000000000000";
+const KEYS_RULE: &str = "~hc:v1:*";
+
+/// Looks at every server that is known of. An error is one of the configuration.
+pub async fn inspect(options: &Options, uses: &[Use]) -> Result<Vec<Node>, OpenError> {
+    let endpoint = Endpoint::new(options)?;
+    let look = match endpoint.connect(options.read_timeout).await {
+        Ok(connection) => look(connection, &tries(uses, options.acknowledge)).await,
+        Err(error) => Look::Away(Fault::from(&error).text().to_owned()),
+    };
+    Ok(vec![Node { address: endpoint.to_string(), look }])
+}
+
+/// A command, and the ACL rule that it takes.
+struct Try {
+    rule: &'static str,
+    command: Cmd,
+}
+
+async fn look(mut connection: MultiplexedConnection, tries: &[Try]) -> Look {
+    match ask(&mut connection, tries).await {
+        Ok(facts) => Look::Seen(facts),
+        Err(error) => Look::Away(Fault::from(&error).text().to_owned()),
+    }
+}
+
+async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResult<Facts> {
+    let mut facts = match one::<String>(connection, cmd("INFO")).await? {
+        Ok(text) => Facts::of_info(&text),
+        Err(_) => Facts::default(),
+    };
+    facts.clock_gap_ms = clock_gap_ms(connection).await?;
+    let mut all = pipe();
+    for one in tries {
+        all.add_command(one.command.clone());
+    }
+    for (one, reply) in tries.iter().zip(run(connection, all).await?) {
+        if let Some(rule) = denied(one.rule, reply)
+            && !facts.denied.contains(&rule)
+        {
+            facts.denied.push(rule);
+        }
+    }
+    // The last ones, as they change what the connection speaks.
+    let mut track = pipe();
+    track.cmd("HELLO").arg(3);
+    track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(KEY_PREFIX);
+    let replies = run(connection, track).await?;
+    facts.tracking_refused = replies.into_iter().find_map(|reply| reply.err().map(|error| error.to_string()));
+    Ok(facts)
+}
+
+async fn clock_gap_ms(connection: &mut MultiplexedConnection) -> RedisResult<Option<i64>> {
+    let clock = Clock::system();
+    let asked_ms = clock.now_ms();
+    let reply = one::<(u64, u64)>(connection, cmd("TIME")).await?;
+    let span = asked_ms..=clock.now_ms();
+    Ok(reply.ok().map(|(seconds, micros)| gap_ms(seconds.saturating_mul(1_000) + micros / 1_000, span)))
+}
+
+/// The rule that would have let it pass, where it is one that was lacking.
+fn denied(rule: &'static str, reply: RedisResult<Value>) -> Option<&'static str> {
+    let error = reply.err().filter(|error| error.code() == Some("NOPERM"))?;
+    // "... to run the 'get' command", or "... to access one of the keys used as arguments".
+    let is_about_keys = error.detail().is_some_and(|detail| !detail.contains("run the") && detail.contains("key"));
+    Some(if is_about_keys { KEYS_RULE } else { rule })
+}
+
+/// The outer error is that of the connection, the inner one that of the command.
+async fn one<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: Cmd) -> RedisResult<RedisResult<T>> {
+    let mut single = pipe();
+    single.add_command(command);
+    let reply = run(connection, single).await?.pop().unwrap_or(Ok(Value::Nil));
+    Ok(reply.and_then(|value| Ok(from_redis_value(value)?)))
+}
+
+async fn run(connection: &mut MultiplexedConnection, mut commands: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+    commands.ignore_errors();
+    commands.query_async(connection).await
+}
+
+/// Every command that these uses send, harmless here, in an order in which no one leaves anything behind.
+fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
+    let entry = format!("{KEY_PREFIX}{ENTRY}");
+    let has = |this: Use| uses.contains(&this);
+    let mut list: Vec<Try> = Vec::new();
+    let mut add = |rule: &'static str, parts: &[&str]| {
+        let mut command = Cmd::new();
+        for part in parts {
+            command.arg(part);
+        }
+        list.push(Try { rule, command });
+    };
+    add("+exists", &["EXISTS", RECORD]);
+    if has(Use::Read) {
+        add("+get", &["GET", &entry]);
+    }
+    if has(Use::Write) || has(Use::LoadRules) || has(Use::ChangeRules) {
+        add("+ping", &["PING"]);
+        add("+unwatch", &["UNWATCH"]);
+    }
+    if has(Use::Write) || has(Use::ChangeRules) {
+        // On a text, commands for hashes do nothing but say so.
+        add("+set", &["SET", RECORD, "1", "PX", &TRIED_MS.to_string()]);
+        match acknowledge {
+            Acknowledge::Memory => {}
+            Acknowledge::Replicas(_) => add("+wait", &["WAIT", "0", "1"]),
+            Acknowledge::Aof => add("+waitaof", &["WAITAOF", "0", "0", "1"]),
+        }
+    }
+    if has(Use::Write) {
+        add("+set", &["SET", &entry, "1", "PX", &TRIED_MS.to_string()]);
+        add("+getrange", &["GETRANGE", &entry, "0", "0"]);
+        add("+unlink", &["UNLINK", &entry]);
+        add("+script|load", &["SCRIPT", "LOAD", "return 1"]);
+        add("+evalsha", &["EVALSHA", NO_SHA, "1", &entry]);
+    }
+    if has(Use::LoadRules) || has(Use::ChangeRules) {
+        add("+hgetall", &["HGETALL", RECORD]);
+    }
+    if has(Use::ChangeRules) {
+        add("+eval", &["EVAL", "return 1", "1", RECORD]);
+        add("+hset", &["HSET", RECORD, "f", "1"]);
+        add("+hexists", &["HEXISTS", RECORD, "f"]);
+        add("+hlen", &["HLEN", RECORD]);
+        add("+hdel", &["HDEL", RECORD, "f"]);
+    }
+    list
+}
