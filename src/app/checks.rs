@@ -14,7 +14,7 @@ use crate::doctor::{self, Finding, Severity, Sheet, local};
 use crate::store::redis;
 
 /// The longest that looking at Redis and SQS delays a start.
-const START_DELAY_MAX: Duration = Duration::from_secs(3);
+const START_DELAY_MAX: Duration = Duration::from_secs(5);
 /// The longest that `hookcache doctor` waits for one of them.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -53,16 +53,20 @@ pub fn run(args: Args) -> Result<Severity, String> {
 /// A line for each finding under its place, with what to do below it; then how many there are of each severity.
 fn listing(findings: &[Finding]) -> String {
     let mut text = String::new();
-    let mut place = "";
-    // Writing to memory can't fail.
+    let mut places: Vec<&str> = Vec::new();
     for finding in findings {
-        if finding.place != place {
-            place = &finding.place;
-            let _ = writeln!(text, "{place}");
+        if !places.contains(&finding.place.as_str()) {
+            places.push(&finding.place);
         }
-        let _ = writeln!(text, "  {:<9}  {:<17}  {}", mark(finding.severity), finding.check, finding.found);
-        if let Some(mend) = &finding.mend {
-            let _ = writeln!(text, "  {:<9}  {:<17}  -> {mend}", "", "");
+    }
+    // Writing to memory can't fail.
+    for place in places {
+        let _ = writeln!(text, "{place}");
+        for finding in findings.iter().filter(|finding| finding.place == place) {
+            let _ = writeln!(text, "  {:<9}  {:<17}  {}", mark(finding.severity), finding.check, finding.found);
+            if let Some(mend) = &finding.mend {
+                let _ = writeln!(text, "  {:<9}  {:<17}  -> {mend}", "", "");
+            }
         }
     }
     let all = [Severity::Dangerous, Severity::Unseen, Severity::Risky, Severity::Note, Severity::Ok];

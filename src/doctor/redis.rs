@@ -45,7 +45,7 @@ fn judge_node(node: &Node, wanted: &Wanted) -> Vec<Finding> {
                 true => judge_info(facts, wanted, &mut sheet),
                 false => sheet.note(
                     "redis-info",
-                    "the user may not call INFO: version, memory, persistence and replicas were not looked at",
+                    "INFO is refused: version, memory, persistence and replicas were not looked at",
                     "allow it with the ACL rule +info",
                 ),
             }

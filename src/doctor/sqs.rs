@@ -21,8 +21,14 @@ const CLOCK_GAP_MS_MAX: i64 = 30_000;
 const CREATE: &str = "`hookcache queues create` mends it";
 
 pub fn judge(inspected: &Inspected, options: &Options, wanted: &Wanted) -> Vec<Finding> {
-    let queue = QueueSheet::new("buffer.queue_url", &options.queue_url, &inspected.queue);
-    let dead = QueueSheet::new("buffer.dead_letter_url", &options.dead_letter_url, &inspected.dead_letters);
+    let sheet = |key, url: &str, look| {
+        let name = url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let reached_at = options.endpoint_url.as_deref().unwrap_or(url);
+        let has_tls = reached_at.starts_with("https://");
+        QueueSheet { key, sheet: Sheet::new(format!("queue {name}")), has_tls, look }
+    };
+    let queue = sheet("buffer.queue_url", &options.queue_url, &inspected.queue);
+    let dead = sheet("buffer.dead_letter_url", &options.dead_letter_url, &inspected.dead_letters);
     let mut findings = judge_queue(queue, &inspected.dead_letters, options, wanted);
     findings.extend(judge_dead_letters(dead, &inspected.queue));
     findings
@@ -31,15 +37,12 @@ pub fn judge(inspected: &Inspected, options: &Options, wanted: &Wanted) -> Vec<F
 struct QueueSheet<'a> {
     key: &'static str,
     sheet: Sheet,
+    /// A queue that is reached by plain HTTP can't ask for TLS.
+    has_tls: bool,
     look: &'a Look,
 }
 
 impl<'a> QueueSheet<'a> {
-    fn new(key: &'static str, url: &str, look: &'a Look) -> Self {
-        let name = url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        Self { key, sheet: Sheet::new(format!("queue {name}")), look }
-    }
-
     /// What was seen, and what is to be said of any queue; otherwise why it was not seen.
     fn seen(&mut self) -> Option<&'a Seen> {
         let (key, sheet) = (self.key, &mut self.sheet);
@@ -54,7 +57,10 @@ impl<'a> QueueSheet<'a> {
                 sheet.ok("sqs-queue", "a standard queue");
                 permissions(seen, sheet);
                 message_size(&seen.facts, sheet);
-                protection(&seen.facts, sheet);
+                encryption(&seen.facts, sheet);
+                if self.has_tls {
+                    tls_only(&seen.facts, sheet);
+                }
                 clock(seen, sheet);
                 return Some(seen);
             }
@@ -114,12 +120,19 @@ fn message_size(facts: &QueueFacts, sheet: &mut Sheet) {
     }
 }
 
-/// Of what is in the queue, and of what is on its way.
-fn protection(facts: &QueueFacts, sheet: &mut Sheet) {
+fn encryption(facts: &QueueFacts, sheet: &mut Sheet) {
     const CHECK: &str = "sqs-encryption";
     match facts.is_encrypted() {
         true => sheet.ok(CHECK, "encrypted at rest"),
         false => sheet.note(CHECK, "not encrypted at rest, or an emulator that doesn't say so", CREATE),
+    }
+}
+
+fn tls_only(facts: &QueueFacts, sheet: &mut Sheet) {
+    const CHECK: &str = "sqs-tls";
+    match facts.is_tls_only() {
+        true => sheet.ok(CHECK, "calls without TLS are refused"),
+        false => sheet.note(CHECK, "its policy doesn't refuse calls without TLS", CREATE),
     }
 }
 
@@ -196,11 +209,14 @@ fn redrive(facts: &QueueFacts, dead: &Look, sheet: &mut Sheet) {
             format!("{CREATE}, or correct buffer.dead_letter_url"),
         );
     }
-    let count = redrive.receives_max;
-    let told = format!("it gives a message up after {count} receives (maxReceiveCount)");
-    match count {
-        ..RECEIVES_MIN => sheet.risky(CHECK, format!("{told}, which a pause of the store may reach"), CREATE),
-        ..RECEIVES_ADVISED => sheet.note(CHECK, format!("{told}; {RECEIVES_ADVISED} is advised"), CREATE),
+    let told = format!("it gives a message up after {} receives (maxReceiveCount)", redrive.receives_max);
+    match redrive.receives_max {
+        count if count < RECEIVES_MIN => {
+            sheet.risky(CHECK, format!("{told}, which a pause of the store may reach"), CREATE)
+        }
+        count if count < RECEIVES_ADVISED => {
+            sheet.note(CHECK, format!("{told}; {RECEIVES_ADVISED} is advised"), CREATE)
+        }
         _ => sheet.ok(CHECK, told),
     }
 }
@@ -255,7 +271,9 @@ mod tests {
     use super::*;
     use crate::buffer::sqs::{Action, OpenError};
 
-    const QUEUE: [(&str, &str); 6] = [
+    const TLS_ONLY: &str = r#"{"Statement":[{"Effect":"Deny","Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
+    const QUEUE: [(&str, &str); 7] = [
+        ("Policy", TLS_ONLY),
         ("QueueArn", "arn:aws:sqs:eu-west-1:1:q"),
         ("VisibilityTimeout", "60"),
         ("MessageRetentionPeriod", "864000"),
@@ -263,7 +281,8 @@ mod tests {
         ("SqsManagedSseEnabled", "true"),
         ("RedrivePolicy", r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:d","maxReceiveCount":"1000"}"#),
     ];
-    const DEAD: [(&str, &str); 5] = [
+    const DEAD: [(&str, &str); 6] = [
+        ("Policy", TLS_ONLY),
         ("QueueArn", "arn:aws:sqs:eu-west-1:1:d"),
         ("MessageRetentionPeriod", "1209600"),
         ("MaximumMessageSize", "1048576"),
@@ -297,7 +316,7 @@ mod tests {
     fn queues_as_they_should_be_are_ok_in_every_check() {
         let findings = of(seen(&QUEUE, &[]), seen(&DEAD, &[]));
         assert!(findings.iter().all(|finding| finding.severity == Ok && finding.mend.is_none()), "{findings:#?}");
-        assert_eq!(findings.len(), 15, "{findings:#?}");
+        assert_eq!(findings.len(), 17, "{findings:#?}");
     }
 
     #[test]
@@ -311,6 +330,7 @@ mod tests {
             ("MessageRetentionPeriod", "345600", "sqs-retention", Note),
             ("MaximumMessageSize", "262144", "sqs-message-size", Risky),
             ("SqsManagedSseEnabled", "false", "sqs-encryption", Note),
+            ("Policy", r#"{"Statement":{"Effect":"Allow"}}"#, "sqs-tls", Note),
             ("DelaySeconds", "5", "sqs-delay", Note),
             ("RedrivePolicy", "", "sqs-redrive", Note),
             ("RedrivePolicy", low, "sqs-redrive", Risky),

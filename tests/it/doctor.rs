@@ -12,8 +12,13 @@ use crate::support::{Hookcache, Redis, TempDir, eventually, free_port};
 
 /// Redis as it should be. The default user may do everything.
 const FINE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--maxmemory", "100mb"];
-/// Whatever limits of open files and disks the tests run under.
-const MODEST: [(&str, &str); 2] = [("HOOKCACHE_HTTP__CONNECTIONS_MAX", "10"), ("HOOKCACHE_BUFFER__MAX_BYTES", "1MiB")];
+/// Whatever limits of open files and disks the tests run under, and however late a busy machine answers.
+const SETTINGS: [(&str, &str); 4] = [
+    ("HOOKCACHE_HTTP__CONNECTIONS_MAX", "10"),
+    ("HOOKCACHE_BUFFER__MAX_BYTES", "1MiB"),
+    ("HOOKCACHE_STORE__CONNECT_TIMEOUT", "10s"),
+    ("HOOKCACHE_STORE__READ_TIMEOUT", "10s"),
+];
 
 /// What it says of the places behind an environment.
 struct Report {
@@ -26,7 +31,7 @@ impl Report {
         let folder = TempDir::new().unwrap();
         let data = folder.path().display().to_string();
         let all = [&["doctor", "--json", "--data-dir", &data], args].concat();
-        let output = run(&all, &[&MODEST, env].concat());
+        let output = run(&all, &[&SETTINGS, env].concat());
         let out = String::from_utf8_lossy(&output.stdout);
         let json = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{output:?}"));
         assert!(folder.path().read_dir().unwrap().next().is_none(), "it makes nothing");
@@ -89,7 +94,7 @@ async fn a_risky_redis_has_an_exit_code_of_its_own_and_is_told_how_to_mend_it() 
     assert!(report.text("redis-eviction").contains("set maxmemory-policy noeviction"));
 
     let url = redis.url();
-    let env = [MODEST[0], MODEST[1], ("HOOKCACHE_STORE__URL", url.as_str())];
+    let env = [&SETTINGS[..], &[("HOOKCACHE_STORE__URL", url.as_str())]].concat();
     let folder = TempDir::new().unwrap();
     let output = run(&["doctor", "--data-dir", &folder.path().display().to_string()], &env);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -115,12 +120,12 @@ async fn a_replica_is_dangerous_to_write_to_and_good_enough_to_read_from() {
     assert!(report.bad().contains(&("redis-role", "dangerous")), "{}", report.json);
     assert!(report.text("redis-role").contains("store.url"));
 
+    let url = replica.url();
     let env = [
-        MODEST[0],
-        ("HOOKCACHE_STORE__URL", &replica.url()),
+        ("HOOKCACHE_STORE__URL", url.as_str()),
         ("HOOKCACHE_BUFFER__QUEUE_URL", "http://127.0.0.1:1/0/q"),
+        ("HOOKCACHE_BUFFER__DEAD_LETTER_URL", "http://127.0.0.1:1/0/d"),
     ];
-    let env = [&env[..], &[("HOOKCACHE_BUFFER__DEAD_LETTER_URL", "http://127.0.0.1:1/0/d")]].concat();
     let report = Report::of(&["--roles", "get"], &env);
     assert_eq!(report.found("redis-role")["severity"], "note");
     assert!(report.findings().iter().all(|f| !f["check"].as_str().unwrap().starts_with("sqs")), "get needs no queue");
@@ -197,7 +202,8 @@ async fn what_is_away_or_silent_is_unseen_and_no_exit_code_of_success() {
 
     let redis = Redis::start_with(&FINE).await;
     redis.pause();
-    let report = of_redis(&redis, &[]);
+    let soon = [("HOOKCACHE_STORE__CONNECT_TIMEOUT", "1s"), ("HOOKCACHE_STORE__READ_TIMEOUT", "1s")];
+    let report = of_redis(&redis, &soon);
     redis.resume();
     assert_eq!((report.code, report.bad()), (1, vec![("redis-reached", "unseen")]), "{}", report.json);
 }
@@ -205,12 +211,12 @@ async fn what_is_away_or_silent_is_unseen_and_no_exit_code_of_success() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_a_server_are_looked_at_from_outside() {
     let look = |folder: &TempDir| {
-        let output = run(&["doctor", "--json", "--data-dir", &folder.path().display().to_string()], &MODEST);
+        let output = run(&["doctor", "--json", "--data-dir", &folder.path().display().to_string()], &SETTINGS);
         let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
         Report { code: output.status.code().expect("no signal"), json }
     };
     let folder = TempDir::new().unwrap();
-    let mut hookcache = Hookcache::spawn(folder.path(), &[], &MODEST);
+    let mut hookcache = Hookcache::spawn(folder.path(), &[], &SETTINGS);
     let ready = format!("{}/readyz", hookcache.admin_url());
     let answered = || async { try_send(http::Method::GET, &ready, &[], "").await.ok().filter(|r| r.status == 200) };
     eventually("ready", answered).await;
@@ -233,7 +239,7 @@ fn too_few_open_files_are_told() {
     let script = "ulimit -n 100; exec \"$@\"";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script, "sh", PROGRAM, "doctor", "--json", "--data-dir"]);
-    let output = command.arg(folder.path()).env(MODEST[1].0, MODEST[1].1).output().expect("sh");
+    let output = command.arg(folder.path()).env(SETTINGS[1].0, SETTINGS[1].1).output().expect("sh");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     let report = Report { code: output.status.code().expect("no signal"), json };
     assert_eq!((report.code, report.bad()), (4, vec![("open-files", "risky")]), "{}", report.json);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::FINE;
+use super::{FINE, SETTINGS};
 use crate::support::client::try_send;
 use crate::support::hookcache::PROGRAM;
 use crate::support::{DEADLINE, Hookcache, Redis, TempDir, eventually};
@@ -13,7 +13,7 @@ fn refused(env: &[(&str, &str)]) -> String {
     let data = folder.path().display().to_string();
     let mut command = Command::new("timeout");
     command.arg(DEADLINE.as_secs().to_string()).args([PROGRAM, "serve", "--data-dir", &data]);
-    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).envs(env.iter().copied());
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).envs(SETTINGS).envs(env.iter().copied());
     let output = command.output().expect("the program starts");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -46,7 +46,9 @@ async fn what_is_dangerous_is_refused_with_the_way_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_risky_is_logged_and_starts() {
     let redis = Redis::start_with(&["--save", "", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]).await;
-    let hookcache = Hookcache::start(&[], &[("HOOKCACHE_STORE__URL", &redis.url())]).await;
+    let url = redis.url();
+    let env = [&SETTINGS[..], &[("HOOKCACHE_STORE__URL", &url)]].concat();
+    let hookcache = Hookcache::start(&[], &env).await;
     let logged = || async { Some(hookcache.captured().stderr).filter(|log| log.contains("redis-eviction")) };
     let log = eventually("the warning", logged).await;
     let line = log.lines().find(|line| line.contains("redis-eviction")).unwrap();
