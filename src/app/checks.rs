@@ -75,6 +75,7 @@ fn store_uses(config: &Config) -> Vec<redis::Use> {
         (Role::Consume, redis::Use::LoadRules),
         (Role::Get, redis::Use::Read),
         (Role::Admin, redis::Use::ChangeRules),
+        (Role::Admin, redis::Use::Walk),
     ];
     uses.into_iter().filter(|(role, _)| config.roles.has(*role)).map(|(_, of_role)| of_role).collect()
 }

@@ -41,6 +41,9 @@ fn judge_node(node: &Node, wanted: &Wanted) -> Vec<Finding> {
         ),
         Look::Seen(facts) => {
             access(facts, &mut sheet);
+            if wanted.uses.contains(&Use::Walk) {
+                walks(facts, &mut sheet);
+            }
             match facts.has_info() {
                 true => judge_info(facts, wanted, &mut sheet),
                 false => sheet.note(
@@ -74,6 +77,19 @@ fn access(facts: &Facts, sheet: &mut Sheet) {
         rules => sheet.dangerous(
             CHECK,
             format!("the user of store.url lacks permissions: {rules}"),
+            format!("ACL SETUSER <user> {rules}"),
+        ),
+    }
+}
+
+/// What operators ask for now and then holds up nobody else.
+fn walks(facts: &Facts, sheet: &mut Sheet) {
+    const CHECK: &str = "redis-acl-walks";
+    match facts.denied_walks.join(" ") {
+        none if none.is_empty() => sheet.ok(CHECK, "the user may list, purge and change what is stored"),
+        rules => sheet.risky(
+            CHECK,
+            format!("the user of store.url can't list, purge or apply TTL rules to what is stored: it lacks {rules}"),
             format!("ACL SETUSER <user> {rules}"),
         ),
     }
@@ -266,7 +282,7 @@ mod tests {
     }
 
     fn of(facts: Facts, acknowledge: Acknowledge) -> Vec<Finding> {
-        let uses = vec![Use::Write, Use::Read, Use::LoadRules, Use::ChangeRules];
+        let uses = vec![Use::Write, Use::Read, Use::LoadRules, Use::ChangeRules, Use::Walk];
         let node = Node { address: "redis://h:1".to_owned(), look: Look::Seen(facts) };
         judge(&[node], &Wanted { acknowledge, uses })
     }
@@ -279,7 +295,7 @@ mod tests {
     fn a_server_as_it_should_be_is_ok_in_every_check() {
         let findings = of(facts(FINE), Acknowledge::Aof);
         assert!(findings.iter().all(|finding| finding.severity == Ok && finding.mend.is_none()), "{findings:#?}");
-        assert_eq!(findings.len(), 10, "{findings:#?}");
+        assert_eq!(findings.len(), 11, "{findings:#?}");
     }
 
     #[test]
@@ -338,6 +354,8 @@ mod tests {
         assert_eq!(severity(&findings, "redis-acl"), Dangerous);
         let acl = findings.iter().find(|finding| finding.check == "redis-acl").unwrap().to_string();
         assert!(acl.contains("ACL SETUSER <user> +evalsha ~hc:v1:*"), "{acl}");
+        let findings = of(Facts { denied_walks: vec!["+scan"], ..facts(FINE) }, memory);
+        assert_eq!(severity(&findings, "redis-acl-walks"), Risky);
         let untracked = Facts { tracking_refused: Some("NOPROTO".to_owned()), ..facts(FINE) };
         assert_eq!(severity(&of(untracked, memory), "redis-tracking"), Note);
         for (gap, expected) in [(Some(4_000), Ok), (Some(-6_000), Risky), (Some(60_000), Risky), (None, Note)] {

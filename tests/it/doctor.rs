@@ -163,6 +163,7 @@ async fn what_an_acl_user_lacks_is_named_and_no_secret_is_shown() {
     let redis = Redis::start_with(&FINE).await;
     let may = "~hc:v1:* +get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen +eval +evalsha \
         +script|load +ping +unwatch";
+    let walks = "+scan +dbsize +strlen +setrange +persist +pexpireat";
     let user = |rules: &str| {
         let all: Vec<String> = ["ACL", "SETUSER", "hook", "reset", "on", ">s3cr3t"].map(str::to_owned).to_vec();
         all.into_iter().chain(rules.split_whitespace().map(str::to_owned)).collect::<Vec<_>>()
@@ -176,15 +177,25 @@ async fn what_an_acl_user_lacks_is_named_and_no_secret_is_shown() {
         report
     };
     // What the manual asks for is enough, though INFO and TIME would show more.
-    let enough = report(may.to_owned()).await;
+    let enough = report(format!("{may} {walks}")).await;
     assert_eq!((enough.code, enough.bad()), (0, vec![]), "{}", enough.json);
     assert_eq!(enough.found("redis-info")["severity"], "note");
-    assert_eq!(report(format!("{may} +info +time +client|tracking")).await.json["verdict"], "ok");
+    assert_eq!(report(format!("{may} {walks} +info +time +client|tracking")).await.json["verdict"], "ok");
+    let report_without = async |lacking: &str| {
+        let all = format!("{may} {walks} +info");
+        let others: Vec<&str> = all.split_whitespace().filter(|rule| *rule != lacking).collect();
+        report(others.join(" ")).await
+    };
     for lacking in may.split_whitespace() {
-        let others: Vec<&str> = may.split_whitespace().filter(|rule| *rule != lacking).collect();
-        let report = report(format!("{} +info", others.join(" "))).await;
-        assert_eq!((report.code, report.bad()), (1, vec![("redis-acl", "dangerous")]), "{lacking}: {}", report.json);
+        let report = report_without(lacking).await;
+        assert_eq!(report.code, 1, "{lacking}: {}", report.json);
         let text = report.text("redis-acl");
+        assert!(text.contains(&format!("ACL SETUSER <user> {lacking}")), "{text}");
+    }
+    for lacking in walks.split_whitespace() {
+        let report = report_without(lacking).await;
+        assert_eq!((report.code, report.bad()), (4, vec![("redis-acl-walks", "risky")]), "{lacking}: {}", report.json);
+        let text = report.text("redis-acl-walks");
         assert!(text.contains(&format!("ACL SETUSER <user> {lacking}")), "{text}");
     }
     let url = format!("redis://hook:wr0ng@127.0.0.1:{}", redis.port());

@@ -24,6 +24,8 @@ pub struct Facts {
     pub info: BTreeMap<String, String>,
     /// What our user lacks, as an ACL rule gives it: `+evalsha`, `~hc:v1:*`.
     pub denied: Vec<&'static str>,
+    /// The same, for what operators do to stored entries and nobody else does.
+    pub denied_walks: Vec<&'static str>,
     /// Why RESP3 with `CLIENT TRACKING` can't be had; `None` where it can.
     pub tracking_refused: Option<String>,
     /// How far its clock is ahead of ours; `None` where it didn't say.

@@ -20,12 +20,15 @@ pub enum Use {
     Read,
     LoadRules,
     ChangeRules,
+    /// What operators do to stored entries: list, purge, apply rules.
+    Walk,
 }
 
 /// Beside our records, of which none has this name.
 const RECORD: &str = "hc:v1:c:doctor";
 /// Beside the entries: no webhook key has a control character.
 const ENTRY: &str = "\u{1}doctor";
+const NOBODY: &str = "\u{1}nobody";
 /// How long what is tried stays, in milliseconds, should it not be removed.
 const TRIED_MS: u64 = 1_000;
 /// Of no script.
@@ -46,6 +49,14 @@ pub async fn inspect(options: &Options, uses: &[Use]) -> Result<Vec<Node>, OpenE
 struct Try {
     rule: &'static str,
     command: Cmd,
+    purpose: Purpose,
+}
+
+/// What doesn't work without it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Road,
+    Walks,
 }
 
 async fn look(mut connection: MultiplexedConnection, tries: &[Try]) -> Look {
@@ -66,10 +77,14 @@ async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResu
         all.add_command(one.command.clone());
     }
     for (one, reply) in tries.iter().zip(run(connection, all).await?) {
+        let lacking = match one.purpose {
+            Purpose::Road => &mut facts.denied,
+            Purpose::Walks => &mut facts.denied_walks,
+        };
         if let Some(rule) = denied(one.rule, reply)
-            && !facts.denied.contains(&rule)
+            && !lacking.contains(&rule)
         {
-            facts.denied.push(rule);
+            lacking.push(rule);
         }
     }
     // The last ones, as they change what the connection speaks.
@@ -115,13 +130,14 @@ fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
     let entry = format!("{KEY_PREFIX}{ENTRY}");
     let has = |this: Use| uses.contains(&this);
     let mut list: Vec<Try> = Vec::new();
-    let mut add = |rule: &'static str, parts: &[&str]| {
+    let mut try_for = |purpose: Purpose, rule: &'static str, parts: &[&str]| {
         let mut command = Cmd::new();
         for part in parts {
             command.arg(part);
         }
-        list.push(Try { rule, command });
+        list.push(Try { rule, command, purpose });
     };
+    let mut add = |rule, parts: &[&str]| try_for(Purpose::Road, rule, parts);
     add("+exists", &["EXISTS", RECORD]);
     if has(Use::Read) {
         add("+get", &["GET", &entry]);
@@ -155,6 +171,19 @@ fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
         add("+hexists", &["HEXISTS", RECORD, "f"]);
         add("+hlen", &["HLEN", RECORD]);
         add("+hdel", &["HDEL", RECORD, "f"]);
+    }
+    if has(Use::Walk) {
+        let mut add = |rule, parts: &[&str]| try_for(Purpose::Walks, rule, parts);
+        add("+dbsize", &["DBSIZE"]);
+        add("+scan", &["SCAN", "0", "MATCH", &entry, "COUNT", "1"]);
+        add("+getrange", &["GETRANGE", &entry, "0", "0"]);
+        add("+strlen", &["STRLEN", &entry]);
+        // Of what is not there nothing is changed, and nothing is made.
+        let nobody = format!("{KEY_PREFIX}{NOBODY}");
+        add("+setrange", &["SETRANGE", &nobody, "0", ""]);
+        add("+pexpireat", &["PEXPIREAT", &nobody, "1"]);
+        add("+persist", &["PERSIST", &nobody]);
+        add("+eval", &["EVAL", "return 1", "1", &entry]);
     }
     list
 }
