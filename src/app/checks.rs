@@ -59,7 +59,11 @@ async fn store(config: &Config, patience: Duration) -> Vec<Finding> {
         StoreOptions::Redis(options) if uses_store(config) => options,
         _ => return Vec::new(),
     };
-    let wanted = doctor::redis::Wanted { acknowledge: options.acknowledge, uses: store_uses(config) };
+    let kind = match options.mode {
+        redis::Mode::Standalone { .. } | redis::Mode::Sentinel { .. } => doctor::redis::Kind::Single,
+        redis::Mode::Cluster { .. } => doctor::redis::Kind::ClusterNode,
+    };
+    let wanted = doctor::redis::Wanted { kind, acknowledge: options.acknowledge, uses: store_uses(config) };
     let mut sheet = Sheet::new("the store");
     match timeout(patience, redis::inspect(options, &wanted.uses)).await {
         Ok(Ok(nodes)) => return doctor::redis::judge(&nodes, &wanted),

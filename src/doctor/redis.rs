@@ -7,8 +7,17 @@ use crate::store::redis::{Facts, Look, Node, Use, Version};
 /// What the store is used for.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    pub kind: Kind,
     pub acknowledge: Acknowledge,
     pub uses: Vec<Use>,
+}
+
+/// What `store.mode` takes a server for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One server, whether or not Sentinels watch it.
+    Single,
+    ClusterNode,
 }
 
 impl Wanted {
@@ -61,7 +70,7 @@ fn judge_node(node: &Node, wanted: &Wanted) -> Vec<Finding> {
 
 fn judge_info(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
     version(facts, wanted, sheet);
-    kind(facts, sheet);
+    kind(facts, wanted, sheet);
     role(facts, wanted, sheet);
     if wanted.writes() {
         replicas(facts, wanted, sheet);
@@ -113,18 +122,27 @@ fn version(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
     sheet.ok(CHECK, name);
 }
 
-fn kind(facts: &Facts, sheet: &mut Sheet) {
+fn kind(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
     const CHECK: &str = "redis-mode";
-    match (facts.info("redis_mode"), facts.info("cluster_enabled")) {
-        (Some("sentinel"), _) => {
-            sheet.dangerous(CHECK, "it is a Sentinel, which stores nothing", "point store.url at the primary");
-        }
-        (Some("cluster"), _) | (_, Some("1")) => sheet.dangerous(
+    let is_node = facts.info("redis_mode") == Some("cluster") || facts.info("cluster_enabled") == Some("1");
+    match (facts.info("redis_mode"), wanted.kind) {
+        (Some("sentinel"), _) => sheet.dangerous(
             CHECK,
-            "it is a node of a Redis Cluster, which this version doesn't speak to",
-            "point store.url at a Redis with cluster-enabled no",
+            "it is a Sentinel, which stores nothing",
+            "set store.mode = \"sentinel\" and store.sentinel_master, or point store.url at the primary",
         ),
-        _ => sheet.ok(CHECK, "standalone"),
+        (_, Kind::Single) if is_node => sheet.dangerous(
+            CHECK,
+            "it is a node of a Redis Cluster, which holds a part of the keys alone",
+            "set store.mode = \"cluster\"",
+        ),
+        (_, Kind::ClusterNode) if !is_node => sheet.dangerous(
+            CHECK,
+            "it is no node of a Redis Cluster",
+            "set store.mode = \"standalone\", or point store.url at the cluster",
+        ),
+        (_, Kind::Single) => sheet.ok(CHECK, "standalone"),
+        (_, Kind::ClusterNode) => sheet.ok(CHECK, "a node of a cluster"),
     }
 }
 
@@ -284,7 +302,7 @@ mod tests {
     fn of(facts: Facts, acknowledge: Acknowledge) -> Vec<Finding> {
         let uses = vec![Use::Write, Use::Read, Use::LoadRules, Use::ChangeRules, Use::Walk];
         let node = Node { address: "redis://h:1".to_owned(), look: Look::Seen(facts) };
-        judge(&[node], &Wanted { acknowledge, uses })
+        judge(&[node], &Wanted { kind: Kind::Single, acknowledge, uses })
     }
 
     fn severity(findings: &[Finding], check: &str) -> Severity {
@@ -342,8 +360,17 @@ mod tests {
             address: "redis://h:1".to_owned(),
             look: Look::Seen(facts(&FINE.replace("role:master", "role:slave"))),
         };
-        let wanted = Wanted { acknowledge: Acknowledge::Memory, uses: vec![Use::Read] };
+        let wanted = Wanted { kind: Kind::Single, acknowledge: Acknowledge::Memory, uses: vec![Use::Read] };
         assert_eq!(severity(&judge(&[node], &wanted), "redis-role"), Note);
+    }
+
+    #[test]
+    fn a_cluster_is_told_from_one_server() {
+        for (info, severity) in [(FINE.replace("_enabled:0", "_enabled:1"), Ok), (FINE.to_owned(), Dangerous)] {
+            let node = Node { address: "redis://h:1".to_owned(), look: Look::Seen(facts(&info)) };
+            let wanted = Wanted { kind: Kind::ClusterNode, acknowledge: Acknowledge::Memory, uses: vec![Use::Read] };
+            assert_eq!(self::severity(&judge(&[node], &wanted), "redis-mode"), severity);
+        }
     }
 
     #[test]
@@ -364,7 +391,7 @@ mod tests {
         }
         assert_eq!(severity(&of(Facts::default(), memory), "redis-info"), Note);
         let away = Node { address: "redis://h:1".to_owned(), look: Look::Away("refused".to_owned()) };
-        let findings = judge(&[away], &Wanted { acknowledge: memory, uses: vec![Use::Read] });
+        let findings = judge(&[away], &Wanted { kind: Kind::Single, acknowledge: memory, uses: vec![Use::Read] });
         assert_eq!((findings.len(), findings[0].severity), (1, Unseen));
     }
 }

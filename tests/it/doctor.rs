@@ -1,11 +1,11 @@
 //! `hookcache doctor`, and the same checks at start, against real Redis and both SQS emulators.
 
+mod modes;
 mod queues;
 mod start;
 
 use serde_json::Value;
 
-use crate::redis::cli;
 use crate::support::client::try_send;
 use crate::support::hookcache::{PROGRAM, run};
 use crate::support::{Hookcache, Redis, TempDir, eventually, free_port};
@@ -80,7 +80,7 @@ async fn a_redis_as_it_should_be_is_fine_and_keeps_nothing_of_the_visit() {
     }
     assert_eq!(report.found("redis-role")["place"], format!("redis://127.0.0.1:{}", redis.port()));
     assert_eq!(report.found("redis-role")["mend"], Value::Null);
-    eventually("an empty Redis", || async { (cli(&redis, &["DBSIZE"]).await == "0").then_some(()) }).await;
+    eventually("an empty Redis", || async { (redis.cli(&["DBSIZE"]) == "0").then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn a_risky_redis_has_an_exit_code_of_its_own_and_is_told_how_to_mend_it() 
     assert!(lines[at + 1].starts_with("-> set maxmemory-policy noeviction"), "{text}");
     assert!(lines.last().unwrap().starts_with("2 risky, "), "{text}");
 
-    cli(&redis, &["CONFIG", "SET", "maxmemory-policy", "noeviction", "appendonly", "yes"]).await;
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "appendonly", "yes"]);
     let mended = || async { Some(of_redis(&redis, &[])).filter(|report| report.code == 0) };
     eventually("what was mended is fine", mended).await;
 }
@@ -151,14 +151,6 @@ async fn an_acknowledgement_that_redis_can_not_give_is_dangerous() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_a_cluster_is_told() {
-    let redis = Redis::start_with(&[&FINE[..], &["--cluster-enabled", "yes"]].concat()).await;
-    let report = of_redis(&redis, &[]);
-    assert!(report.bad().contains(&("redis-mode", "dangerous")), "{}", report.json);
-    assert!(report.text("redis-mode").contains("Cluster"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_an_acl_user_lacks_is_named_and_no_secret_is_shown() {
     let redis = Redis::start_with(&FINE).await;
     let may = "~hc:v1:* +get +set +getrange +exists +unlink +hgetall +hset +hdel +hexists +hlen +eval +evalsha \
@@ -171,7 +163,7 @@ async fn what_an_acl_user_lacks_is_named_and_no_secret_is_shown() {
     let url = format!("redis://hook:s3cr3t@127.0.0.1:{}", redis.port());
     let report = async |rules: String| {
         let args = user(&rules);
-        assert_eq!(cli(&redis, &args.iter().map(String::as_str).collect::<Vec<_>>()).await, "OK");
+        assert_eq!(redis.cli(&args.iter().map(String::as_str).collect::<Vec<_>>()), "OK");
         let report = Report::of(&[], &[("HOOKCACHE_STORE__URL", &url)]);
         assert!(!report.json.to_string().contains("s3cr3t"), "{}", report.json);
         report

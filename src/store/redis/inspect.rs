@@ -3,13 +3,18 @@
 //! What our user may do is tried rather than read from ACL rules, which managed services hide: each command of ours,
 //! on two names that no entry and no record has. What is written there is gone after a second at the latest.
 
+use std::sync::Arc;
+
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, cmd, from_redis_value, pipe};
+use futures_util::future::join_all;
 
 use super::endpoint::{Endpoint, OpenError};
 use super::facts::{Facts, Look, Node};
 use super::fault::Fault;
-use super::{KEY_PREFIX, Options};
+use super::primary::Primary;
+use super::topology::Site;
+use super::{KEY_PREFIX, Mode, Options, slots};
 use crate::envelope::{Clock, stamp::gap_ms};
 use crate::store::Acknowledge;
 
@@ -35,14 +40,39 @@ const TRIED_MS: u64 = 1_000;
 const NO_SHA: &str = "0000000000000000000000000000000000000000";
 const KEYS_RULE: &str = "~hc:v1:*";
 
-/// Looks at every server that is known of. An error is one of the configuration.
+/// Looks at every primary. An error is one of the configuration.
 pub async fn inspect(options: &Options, uses: &[Use]) -> Result<Vec<Node>, OpenError> {
-    let endpoint = Endpoint::new(options)?;
-    let look = match endpoint.connect(options.read_timeout).await {
-        Ok(connection) => look(connection, &tries(uses, options.acknowledge)).await,
-        Err(error) => Look::Away(Fault::from(&error).text().to_owned()),
+    let primaries = match Site::new(options)? {
+        Site::One(primary) => vec![primary],
+        Site::Cluster(seeds) => primaries(&seeds, options).await.into_iter().map(known).collect(),
     };
-    Ok(vec![Node { address: endpoint.to_string(), look }])
+    let tries = tries(uses, options);
+    Ok(join_all(primaries.iter().map(|primary| look(primary, options, &tries))).await)
+}
+
+fn known(node: Endpoint) -> Primary {
+    Primary::Known(Arc::new(node))
+}
+
+/// Those of a cluster, as the first node that tells knows them. Where none tells, the nodes that are named: what they
+/// say of themselves is why.
+async fn primaries(seeds: &[Endpoint], options: &Options) -> Vec<Endpoint> {
+    for seed in seeds {
+        let Ok(mut connection) = seed.connect(&seed.config(options.read_timeout)).await else { continue };
+        let mut map = cmd("CLUSTER");
+        map.arg("SLOTS");
+        let Ok(Ok(reply)) = one::<Value>(&mut connection, map).await else { continue };
+        let mut nodes: Vec<Endpoint> = Vec::new();
+        for served in slots::parse(&reply, &seed.address()).unwrap_or_default() {
+            if nodes.iter().all(|known| known.address() != served.by) {
+                nodes.push(seed.at(&served.by));
+            }
+        }
+        if !nodes.is_empty() {
+            return nodes;
+        }
+    }
+    seeds.to_vec()
 }
 
 /// A command, and the ACL rule that it takes.
@@ -59,11 +89,16 @@ enum Purpose {
     Walks,
 }
 
-async fn look(mut connection: MultiplexedConnection, tries: &[Try]) -> Look {
-    match ask(&mut connection, tries).await {
+async fn look(primary: &Primary, options: &Options, tries: &[Try]) -> Node {
+    let asked = async {
+        let mut connection = primary.connect(&primary.endpoint().config(options.read_timeout)).await?;
+        ask(&mut connection, tries).await.map_err(|error| Fault::from(&error))
+    };
+    let look = match asked.await {
         Ok(facts) => Look::Seen(facts),
-        Err(error) => Look::Away(Fault::from(&error).text().to_owned()),
-    }
+        Err(fault) => Look::Away(fault.text().to_owned()),
+    };
+    Node { address: primary.to_string(), look }
 }
 
 async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResult<Facts> {
@@ -126,7 +161,7 @@ async fn run(connection: &mut MultiplexedConnection, mut commands: Pipeline) -> 
 }
 
 /// Every command that these uses send, harmless here, in an order in which no one leaves anything behind.
-fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
+fn tries(uses: &[Use], options: &Options) -> Vec<Try> {
     let entry = format!("{KEY_PREFIX}{ENTRY}");
     let has = |this: Use| uses.contains(&this);
     let mut list: Vec<Try> = Vec::new();
@@ -138,6 +173,14 @@ fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
         list.push(Try { rule, command, purpose });
     };
     let mut add = |rule, parts: &[&str]| try_for(Purpose::Road, rule, parts);
+    match options.mode {
+        Mode::Standalone { .. } => {}
+        Mode::Sentinel { .. } => add("+role", &["ROLE"]),
+        Mode::Cluster { .. } => {
+            add("+cluster|slots", &["CLUSTER", "SLOTS"]);
+            add("+asking", &["ASKING"]);
+        }
+    }
     add("+exists", &["EXISTS", RECORD]);
     if has(Use::Read) {
         add("+get", &["GET", &entry]);
@@ -149,7 +192,7 @@ fn tries(uses: &[Use], acknowledge: Acknowledge) -> Vec<Try> {
     if has(Use::Write) || has(Use::ChangeRules) {
         // On a text, commands for hashes do nothing but say so.
         add("+set", &["SET", RECORD, "1", "PX", &TRIED_MS.to_string()]);
-        match acknowledge {
+        match options.acknowledge {
             Acknowledge::Memory => {}
             Acknowledge::Replicas(_) => add("+wait", &["WAIT", "0", "1"]),
             Acknowledge::Aof => add("+waitaof", &["WAITAOF", "0", "0", "1"]),

@@ -38,7 +38,7 @@ async fn what_is_dangerous_is_refused_with_the_way_out() {
     assert!(text.contains("redis-persistence") && text.contains("appendonly yes"), "{text}");
 
     let args = "ACL SETUSER hook on >s3cr3t ~hc:v1:* +@all -evalsha".split(' ').collect::<Vec<_>>();
-    assert_eq!(crate::redis::cli(&primary, &args).await, "OK");
+    assert_eq!(primary.cli(&args), "OK");
     let text = refused(&[("HOOKCACHE_STORE__URL", &format!("redis://hook:s3cr3t@127.0.0.1:{}", primary.port()))]);
     assert!(text.contains("redis-acl") && text.contains("+evalsha") && !text.contains("s3cr3t"), "{text}");
 }
