@@ -37,6 +37,7 @@ use crate::telemetry::Metrics;
 
 use health::{Health, Needs};
 use places::Places;
+pub use places::{uses_buffer, uses_store};
 
 /// Why it can't start. The text says who must act, and names the key where it is one of the configuration.
 #[derive(Debug, thiserror::Error)]

@@ -28,11 +28,13 @@ impl Places {
     }
 }
 
-pub(super) fn uses_buffer(config: &Config) -> bool {
+/// Does a role of this process need the buffer?
+pub fn uses_buffer(config: &Config) -> bool {
     config.roles.has(Role::Set) || config.roles.has(Role::Consume) || looks_after_a_queue(config)
 }
 
-pub(super) fn uses_store(config: &Config) -> bool {
+/// Does a role of this process need the store?
+pub fn uses_store(config: &Config) -> bool {
     config.roles.has(Role::Consume) || config.roles.has(Role::Get) || config.roles.has(Role::Admin)
 }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::CliResult;
 use super::config::Layers;
 use super::output::print;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Access, BufferOptions, Config, Loaded, LogFormat, LogLevel, Role, StoreOptions, load};
 use crate::envelope::Clock;
 use crate::telemetry::logs;
@@ -110,16 +110,17 @@ fn banner(loaded: &Loaded, app: &App) -> String {
         Access::Tokens(_) => " -H \"Authorization: Bearer $HOOKCACHE_TOKEN\"",
         Access::OpenOnLoopback | Access::OpenAnywhere => "",
     };
+    text.push('\n');
     if config.roles.has(Role::Set) {
         let body = r#"{"accountId":"demo","flowId":"first","webhookKeys":["hello"],"data":{"text":"hello, world"}}"#;
         let _ =
-            writeln!(text, "\nset:  curl http://{data}/v1/set{header} -H 'Content-Type: application/json' -d '{body}'");
+            writeln!(text, "set:  curl http://{data}/v1/set{header} -H 'Content-Type: application/json' -d '{body}'");
     }
     if config.roles.has(Role::Get) {
         let _ = writeln!(text, "get:  curl http://{data}/v1/keys/hello{header}");
     }
     if !config.roles.has(Role::Set) && !config.roles.has(Role::Get) {
-        let _ = writeln!(text, "\nready? curl http://{control}/readyz");
+        let _ = writeln!(text, "ready? curl http://{control}/readyz");
     }
     text
 }
@@ -135,8 +136,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn buffer(loaded: &Loaded) -> String {
-    let roles = &loaded.config.roles;
-    if !roles.has(Role::Set) && !roles.has(Role::Consume) {
+    if !app::uses_buffer(&loaded.config) {
         return "not needed by these roles".to_owned();
     }
     match &loaded.config.buffer {
@@ -148,8 +148,7 @@ fn buffer(loaded: &Loaded) -> String {
 }
 
 fn store(loaded: &Loaded) -> String {
-    let roles = &loaded.config.roles;
-    if !roles.has(Role::Consume) && !roles.has(Role::Get) && !roles.has(Role::Admin) {
+    if !app::uses_store(&loaded.config) {
         return "not needed by these roles".to_owned();
     }
     match &loaded.config.store {

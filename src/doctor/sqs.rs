@@ -183,7 +183,7 @@ fn retention(facts: &QueueFacts, sheet: &mut Sheet) {
         return sheet.note(CHECK, "it doesn't tell how long it keeps messages", "see that it is 10 days");
     };
     let told = format!("it keeps messages for {}", hours(kept));
-    let lost = format!("{told} (MessageRetentionPeriod): in an outage of the store that lasts longer it forgets them");
+    let lost = format!("{told} (MessageRetentionPeriod): what lies there longer it forgets");
     match kept {
         kept if kept < RETENTION_MIN => sheet.risky(CHECK, lost, CREATE),
         kept if kept < RETENTION_ADVISED => sheet.note(CHECK, lost, CREATE),

@@ -26,7 +26,7 @@ use crate::support::{Redis, TempDir, dead_letters, eventually};
 mod failover;
 
 /// Short, so that a test sees several of them go by.
-const VISIBILITY: Duration = Duration::from_secs(2);
+const VISIBILITY: Duration = Duration::from_secs(4);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// A buffer, a store, and what a consumer needs beside them.

@@ -96,7 +96,8 @@ impl Catalog {
         };
         let found: Result<_, Fault> = self.0.ask_one(RedisKey(key).slot(), look_at).await;
         let unavailable = |fault: Fault| ReadError::Unavailable(fault.text().to_owned());
-        found.map_err(unavailable)?.pop().unwrap_or(Ok(None))
+        let no_answer = || Err(ReadError::Unavailable("Redis gave no answer to a read".to_owned()));
+        found.map_err(unavailable)?.pop().unwrap_or_else(no_answer)
     }
 
     pub async fn count(&self) -> Result<u64, Unavailable> {

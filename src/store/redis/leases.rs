@@ -175,20 +175,25 @@ impl Leases {
     /// The replies to the mark, and to the wait behind it.
     fn judge(&self, replies: Vec<Result<Value, Fault>>) -> Result<(), Fault> {
         let mut replies = replies.into_iter();
-        if let Some(marked) = replies.next() {
-            marked.map_err(of_server)?;
+        let nothing = || Err(Fault::new(Reach::Server, "Redis gave no answer to a write"));
+        replies.next().unwrap_or_else(nothing).map_err(of_server)?;
+        if self.replies_acknowledge() {
+            return Ok(());
         }
-        let answer = replies.next().unwrap_or(Ok(Value::Nil)).map_err(|fault| self.explain(fault))?;
-        let too_few = match (self.acknowledge, answer) {
-            (Acknowledge::Replicas(count), Value::Int(answered)) if answered < i64::from(count) => {
+        let answer = replies.next().unwrap_or_else(nothing).map_err(|fault| self.explain(fault))?;
+        // Only what is known to be safe is: an answer that nobody foresaw acknowledges nothing.
+        let why_not = match (self.acknowledge, answer) {
+            (Acknowledge::Replicas(count), Value::Int(answered)) if answered >= i64::from(count) => return Ok(()),
+            (Acknowledge::Replicas(count), Value::Int(answered)) => {
                 format!("store.acknowledge = replicas({count}): only {answered} answered in time")
             }
-            (Acknowledge::Aof, Value::Array(synced)) if synced.first() == Some(&Value::Int(0)) => {
+            (Acknowledge::Aof, Value::Array(synced)) if matches!(synced[..], [Value::Int(1..), ..]) => return Ok(()),
+            (Acknowledge::Aof, Value::Array(_)) => {
                 "store.acknowledge = aof: the append-only file was not synced in time".to_owned()
             }
-            _ => return Ok(()),
+            _ => "Redis gave an answer that WAIT and WAITAOF don't give".to_owned(),
         };
-        Err(Fault::new(Reach::Server, too_few))
+        Err(Fault::new(Reach::Server, why_not))
     }
 
     /// Why a wait was refused.

@@ -23,7 +23,8 @@ impl Reader {
 
     pub async fn get(&self, key: &WebhookKey) -> Result<Option<Entry>, ReadError> {
         let keys = std::slice::from_ref(key);
-        self.read(keys).await.pop().unwrap_or(Ok(None))
+        let no_answer = || Err(ReadError::Unavailable("Redis gave no answer to a read".to_owned()));
+        self.read(keys).await.pop().unwrap_or_else(no_answer)
     }
 
     pub async fn get_many(&self, keys: &[WebhookKey]) -> Vec<Result<Option<Entry>, ReadError>> {
@@ -71,7 +72,8 @@ async fn exists(route: Route<Shared>) -> Result<(), Fault> {
     exists.cmd("EXISTS").arg(&route.marks[0]);
     match route.node.ask(&mut exists).await?.pop() {
         Some(Err(fault)) if fault.reach != Reach::Elsewhere => Err(fault),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => Err(Fault::new(Reach::Server, "Redis gave no answer to a read")),
     }
 }
 
