@@ -1,10 +1,12 @@
 //! The subcommands that a person types: one file each.
 //!
 //! Answers go to standard output, everything else to standard error. Exit codes: 0 done; 1 it went wrong; 2 a wrong use
-//! of the command line; 3 `get` found nothing under the key; 4 `doctor` found something risky, and nothing worse.
+//! of the command line; 3 `get` found nothing under the key; 4 `doctor` found something risky, and nothing worse; 5
+//! `confluence links` could not read the whole page.
 
 pub mod client;
 pub mod config;
+pub mod confluence;
 pub mod dead_letters;
 pub mod delete;
 pub mod doctor;
@@ -33,6 +35,8 @@ pub type CliResult = Result<(), String>;
 const EXIT_ABSENT: u8 = 3;
 /// `doctor` found what works, and can lose data or stop working one day.
 const EXIT_RISKY: u8 = 4;
+/// `confluence links` has printed what it found, and may have missed some.
+const EXIT_FLAWED: u8 = 5;
 
 /// A webhook cache: keeps the latest payload under every webhook key, and serves it back
 #[derive(Debug, Parser)]
@@ -41,7 +45,8 @@ const EXIT_RISKY: u8 = 4;
     version,
     after_help = "Examples:\n  hookcache serve\n  hookcache set --account demo --flow first --key hello --data \
         '{\"text\":\"hello, world\"}'\n  hookcache get hello\n\nExit codes: 0 done, 1 it went wrong, 2 wrong use of the \
-        command line, 3 `get` found nothing, 4 `doctor` found something risky."
+        command line, 3 `get` found nothing, 4 `doctor` found something risky, 5 `confluence links` could not read the \
+        whole page."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -92,6 +97,11 @@ enum Command {
     /// Check and show the configuration
     #[command(after_help = "Examples:\n  hookcache config check --config hookcache.toml\n  hookcache config print")]
     Config(config::Args),
+    /// Look into the pages of Confluence
+    #[command(
+        after_help = "Example:\n  hookcache confluence links page.xml --base-url https://acme.atlassian.net/wiki --space DOC"
+    )]
+    Confluence(confluence::Args),
 }
 
 /// Does what the command line says.
@@ -106,6 +116,11 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(Severity::Ok | Severity::Note) => Ok(()),
             Ok(Severity::Risky) => return ExitCode::from(EXIT_RISKY),
             Ok(Severity::Unseen | Severity::Dangerous) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Confluence(args) => match confluence::run(args) {
+            Ok(confluence::links::Read::Whole) => Ok(()),
+            Ok(confluence::links::Read::WithFlaws) => return ExitCode::from(EXIT_FLAWED),
             Err(error) => Err(error),
         },
         Command::Serve(args) => serve::run(args),

@@ -32,6 +32,10 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod serve;
 
+// What a page links to.
+#[cfg(feature = "server")]
+pub mod extract;
+
 // What both embedded places stand on.
 #[cfg(feature = "embedded")]
 pub mod disk;

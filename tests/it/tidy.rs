@@ -11,6 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("telemetry", &["envelope"]),
     ("problem", &[]),
     ("disk", &[]),
+    ("extract", &[]),
     ("openapi", &["envelope", "source"]),
     ("auth", &["envelope", "problem"]),
     ("source", &["envelope"]),
@@ -37,6 +38,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum", &["admin", "app", "http"]),
     ("hyper::", &["http", "ingest", "serve", "problem", "admin", "app"]),
     ("clap", &["cli", "main"]),
+    ("quick_xml", &["extract"]),
 ];
 
 /// What marks work that was left behind, or state that two servers of one process would share.
