@@ -45,7 +45,7 @@ use serde::{Serialize, Serializer};
 
 /// Bytes of a body that are read.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Elements that may be open at once. Links that lie deeper are found, but without their text.
+/// Elements that may be open at once. Of what lies deeper, only `<a>` and images are found, and without their text.
 pub const DEPTH_MAX: usize = 131_072;
 /// Faults of syntax that are stepped over. At the next one, reading ends.
 pub const RECOVERIES_MAX: usize = 64;
@@ -55,6 +55,8 @@ pub const LINKS_MAX: usize = 10_000;
 pub const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of one URL, title, file name or anchor. A link with a longer one is left out, as half a URL leads elsewhere.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that are kept of a macro's name.
+pub const MACRO_NAME_BYTES_MAX: usize = 128;
 /// Characters that are kept of a link's text.
 pub const TEXT_CHARS_MAX: usize = 250;
 
@@ -147,6 +149,12 @@ pub enum Appearance {
     Inline,
     Block,
     Embed,
+}
+
+impl Origin {
+    fn of_macro(name: &str) -> Self {
+        Self::Macro(name[..name.floor_char_boundary(MACRO_NAME_BYTES_MAX)].to_owned())
+    }
 }
 
 impl fmt::Display for Origin {

@@ -271,7 +271,7 @@ impl Page<'_> {
         for group in [&parameters["macroParams"], &parameters["guestParams"], parameters] {
             for (parameter, value) in group.as_object().into_iter().flatten() {
                 let Some(value) = value.as_str().or_else(|| value["value"].as_str()) else { continue };
-                let origin = Origin::Macro(name.to_owned());
+                let origin = Origin::of_macro(name);
                 match leads(name, parameter, value) {
                     Some(Leads::Url(url)) => self.collector.url(position, origin, url, None),
                     Some(Leads::Target(target)) => self.collector.target(position, origin, target, None, None),

@@ -210,7 +210,7 @@ impl<'b, 'c> Constructs<'b, 'c> {
     }
 
     fn macro_origin(&self) -> Origin {
-        Origin::Macro(self.macros.last().map(|name| name.to_string()).unwrap_or_default())
+        Origin::of_macro(self.macros.last().map_or("", |name| name))
     }
 
     /// Hands what an `ri:` element says to what is around it.

@@ -81,11 +81,11 @@ fn is_url_parameter(name: &str, parameter: &str) -> bool {
     if parameter.is_empty() {
         return BY_URL.contains(&name);
     }
-    let end = |of: &&str| {
+    let end = |of: &str| {
         let at = parameter.len().checked_sub(of.len());
         at.and_then(|at| parameter.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(of))
     };
-    URLS.iter().any(|of| end(&of))
+    URLS.iter().any(|of| end(of))
 }
 
 /// Parameters hold other things under such names, too: only what starts like a URL is one.

@@ -224,6 +224,11 @@ fn what_is_too_much_is_left_out_and_told() {
         "a blank is cut off"
     );
 
+    let named =
+        format!("<ac:macro ac:name='{}'><ac:parameter ac:name='url'>//a</ac:parameter></ac:macro>", "é".repeat(9_000));
+    let found = storage(&named);
+    assert_eq!(found.links[0].origin.to_string().len(), "macro:".len() + MACRO_NAME_BYTES_MAX);
+
     let body = link("before") + &"é".repeat(BODY_BYTES_MAX / 2) + &link("after");
     let found = storage(&body);
     assert_eq!((urls(&found), flaws(&found)), (vec!["https://a/before"], vec![TooLong]));
