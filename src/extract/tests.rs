@@ -89,6 +89,8 @@ fn a_broken_page_keeps_what_was_found_and_is_flagged() {
         assert_eq!(urls(&found), *expected, "{body}");
         assert_eq!(flaws(&found), *wrong, "{body}");
     }
+    let found = storage("<p><a href='//a/1'><b>one</p>two");
+    assert_eq!(found.links[0].text.as_deref(), Some("one"), "an end closes all that is open within");
     let found = links_of_storage(b"<a href='//a/1'>\xff</a><a href='//a/\xff2'/>", &context());
     assert_eq!((urls(&found), flaws(&found)), (vec!["https://a/1", "https://a/\u{fffd}2"], vec![NotUtf8]));
     assert_eq!(found.flaws[0].to_string(), "not UTF-8 at byte 16");
