@@ -10,7 +10,7 @@
 //! Limits: those of the envelope; one append per request, up to
 //! [`SETS_PER_ARRAY_MAX`](crate::envelope::limits::SETS_PER_ARRAY_MAX) per array. How many requests there are at once
 //! is bounded by the edge. How many sets and deletes an account may send is counted by `limiter`, in this process alone,
-//! where the operator wants it: after everything else was checked, so that what is refused for another reason costs no
+//! where the operator wants it: after everything else of the request was checked, so that what is wrong with it costs no
 //! token.
 
 mod limiter;

@@ -48,6 +48,11 @@ fn judge_node(node: &Node, wanted: &Wanted) -> Vec<Finding> {
             format!("can't be looked at: {why}"),
             "start it, or correct store.url, its user and its password",
         ),
+        Look::Uncovered { slots } => sheet.risky(
+            "redis-slots",
+            format!("only {slots} of 16384 slots have a primary: nothing is stored until all have one"),
+            "see redis-cli --cluster check; start the primaries that are missing, or give their slots to others",
+        ),
         Look::Seen(facts) => {
             access(facts, &mut sheet);
             if wanted.uses.contains(&Use::Walk) {
@@ -149,9 +154,10 @@ fn kind(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
 fn role(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
     const CHECK: &str = "redis-role";
     match facts.info("role") {
-        Some("slave") if wanted.writes() => sheet.dangerous(
+        // Not dangerous: a name that follows the primary may lead here for a moment, and then heals by itself.
+        Some("slave") if wanted.writes() => sheet.risky(
             CHECK,
-            "it is a replica, which takes no writes",
+            "it is a replica, which takes no writes: nothing is stored while it is one",
             "point store.url at the primary, or at a name that follows it",
         ),
         Some("slave") => sheet.note(
@@ -251,6 +257,11 @@ fn persistence(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
             "one copy, in memory: a restart forgets what was stored since its last snapshot",
             "set appendonly yes, or run replicas",
         ),
+        (false, _) if matches!(wanted.acknowledge, Acknowledge::Replicas(_)) => sheet.risky(
+            CHECK,
+            "no append-only file: if it restarts empty before a replica is promoted, its replicas are emptied, too",
+            "set appendonly yes, or see that it is never restarted by itself",
+        ),
         (false, replicas) => sheet.note(
             CHECK,
             format!(
@@ -328,7 +339,7 @@ mod tests {
             ("redis_mode:standalone", "redis_mode:cluster", memory, "redis-mode", Dangerous),
             ("redis_mode:standalone", "redis_mode:sentinel", memory, "redis-mode", Dangerous),
             ("cluster_enabled:0", "cluster_enabled:1", memory, "redis-mode", Dangerous),
-            ("role:master", "role:slave", memory, "redis-role", Dangerous),
+            ("role:master", "role:slave", memory, "redis-role", Risky),
             ("cluster_enabled:0\n", two, Acknowledge::Replicas(3), "redis-replicas", Risky),
             ("cluster_enabled:0\n", two, Acknowledge::Replicas(2), "redis-replicas", Note),
             ("cluster_enabled:0\n", two, Acknowledge::Replicas(1), "redis-replicas", Ok),

@@ -111,13 +111,13 @@ async fn a_risky_redis_has_an_exit_code_of_its_own_and_is_told_how_to_mend_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_is_dangerous_to_write_to_and_good_enough_to_read_from() {
+async fn a_replica_is_risky_to_write_to_and_good_enough_to_read_from() {
     let primary = Redis::start_with(&[&FINE[..], &["--repl-diskless-sync-delay", "0"]].concat()).await;
     let replica =
         Redis::start_with(&[&FINE[..], &["--replicaof", "127.0.0.1", &primary.port().to_string()]].concat()).await;
     let report = of_redis(&replica, &[]);
-    assert_eq!(report.code, 1, "{}", report.json);
-    assert!(report.bad().contains(&("redis-role", "dangerous")), "{}", report.json);
+    assert_eq!(report.code, 4, "{}", report.json);
+    assert!(report.bad().contains(&("redis-role", "risky")), "{}", report.json);
     assert!(report.text("redis-role").contains("store.url"));
 
     let url = replica.url();

@@ -96,7 +96,7 @@ fn walk(client: &Client, scope: &Scope, pace: &mut Pace, dry_run: bool) -> Resul
         };
         let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
         let part: Applied = client.ask(Method::POST, "/v1/ttl/apply", Some(&body)).map_err(|error| {
-            let again = again(scope, pace.after());
+            let again = again(scope, pace.after(), dry_run);
             format!("{error}\n{} were changed before; go on with: {again}", sum.rewritten + sum.removed)
         })?;
         sum.rewritten += part.rewritten;
@@ -114,13 +114,13 @@ fn walk(client: &Client, scope: &Scope, pace: &mut Pace, dry_run: bool) -> Resul
     }
     progress.clear();
     if !sum.looked.complete {
-        eprintln!("complete: false; go on with: {}", again(scope, sum.looked.next.as_deref()));
+        eprintln!("complete: false; go on with: {}", again(scope, sum.looked.next.as_deref(), dry_run));
     }
     Ok(sum)
 }
 
 /// What a person types to go on.
-fn again(scope: &Scope, cursor: Option<&str>) -> String {
+fn again(scope: &Scope, cursor: Option<&str>, dry_run: bool) -> String {
     let mut line = "hookcache ttl apply".to_owned();
     let parts = [
         ("account", scope.account().map(Account::as_str)),
@@ -131,6 +131,9 @@ fn again(scope: &Scope, cursor: Option<&str>) -> String {
         if let Some(value) = value {
             line.push_str(&format!(" --{name} {value}"));
         }
+    }
+    if dry_run {
+        line.push_str(" --dry-run");
     }
     line
 }

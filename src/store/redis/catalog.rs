@@ -7,11 +7,11 @@
 //! failover in mid-walk may hide entries from it, as the replica's SCAN has another order; after slots have moved the
 //! cursor may be refused. Then a walk that must be whole begins anew.
 //!
-//! Nothing here is on the road: it takes one lease for a page, so that an operator's walk never holds more than one of
+//! Nothing here is on the road: it takes one lease of a node at a time, so that an operator's walk never holds more than one of
 //! the connections that batches need.
 
 use bytes::Bytes;
-use deadpool_redis::redis::{Cmd, FromRedisValue, Value, from_redis_value, pipe};
+use deadpool_redis::redis::{Cmd, FromRedisValue, Value, cmd, from_redis_value, pipe};
 
 use super::fault::{Fault, Reach};
 use super::header::{self, HEAD_BYTES_MAX, Header};
@@ -77,27 +77,36 @@ impl Catalog {
         if !nodes.contains(&place.node) {
             return Err(PageError::Cursor);
         }
-        let look_at = |route: Route<Leases>| async move {
+        let scan = |route: Route<Leases>| async move {
             let mut lease = route.node.lease().await?;
-            let (position, keys) = scan(&mut lease, place, &choice.prefix, look_max).await?;
-            Ok((position, look(&mut lease, &keys).await?))
+            scan(&mut lease, place, &choice.prefix, look_max).await
         };
-        let (position, seen) = self.0.ask_one(place.node, look_at).await?;
-        let looked_at = seen.len();
+        let (position, keys) = self.0.ask_one(place.node, scan).await?;
+        let looked_at = keys.len();
         let matches = |seen: &Seen| choice.matches(seen.key.as_str(), &seen.account, &seen.flow);
-        let entries = seen.into_iter().filter_map(|seen| seen.ok().flatten()).filter(matches).collect();
+        let mut entries = Vec::new();
+        for seen in self.look(&keys).await {
+            match seen {
+                Ok(seen) => entries.extend(seen.filter(matches)),
+                // What is not ours is left out; what could not be asked for must not be.
+                Err(ReadError::Unreadable(_)) => {}
+                Err(ReadError::Unavailable(why)) => return Err(PageError::Unavailable(why)),
+            }
+        }
         Ok(Page { entries, looked_at, next: place.after(position, &nodes).map(Place::cursor) })
     }
 
     pub async fn find(&self, key: &WebhookKey) -> Result<Option<Seen>, ReadError> {
-        let look_at = |route: Route<Leases>| async move {
-            let mut lease = route.node.lease().await?;
-            look(&mut lease, std::slice::from_ref(key)).await
-        };
-        let found: Result<_, Fault> = self.0.ask_one(RedisKey(key).slot(), look_at).await;
-        let unavailable = |fault: Fault| ReadError::Unavailable(fault.text().to_owned());
         let no_answer = || Err(ReadError::Unavailable("Redis gave no answer to a read".to_owned()));
-        found.map_err(unavailable)?.pop().unwrap_or_else(no_answer)
+        self.look(std::slice::from_ref(key)).await.pop().unwrap_or_else(no_answer)
+    }
+
+    /// What the values under these keys say of themselves, each asked of whoever serves it: a slot that is on the move is
+    /// found by one node, and its keys may lie on another by now.
+    async fn look(&self, keys: &[WebhookKey]) -> Vec<Result<Option<Seen>, ReadError>> {
+        let slot_of = |number: usize| RedisKey(&keys[number]).slot();
+        let replies = self.0.scatter(keys.len(), slot_of, |route, numbers| heads(route, keys, numbers)).await;
+        keys.iter().zip(replies).map(|(key, reply)| seen(key, reply)).collect()
     }
 
     pub async fn count(&self) -> Result<u64, Unavailable> {
@@ -236,30 +245,47 @@ fn pattern(prefix: &str) -> String {
     pattern + "*"
 }
 
-/// The headers of these keys, in one round trip.
-async fn look(lease: &mut Lease, keys: &[WebhookKey]) -> Result<Vec<Result<Option<Seen>, ReadError>>, Fault> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The first bytes and the length of each value, as one answer, in one round trip for all.
+async fn heads(route: Route<Leases>, keys: &[WebhookKey], numbers: Vec<usize>) -> Vec<Result<Value, Fault>> {
     let mut ask = pipe();
-    for key in keys {
-        ask.cmd("GETRANGE").arg(RedisKey(key)).arg(0).arg(HEAD_BYTES_MAX - 1);
-        ask.cmd("STRLEN").arg(RedisKey(key));
+    for &number in &numbers {
+        let key = RedisKey(&keys[number]);
+        let (mut head, mut length) = (cmd("GETRANGE"), cmd("STRLEN"));
+        head.arg(&key).arg(0).arg(HEAD_BYTES_MAX - 1);
+        length.arg(&key);
+        route.add(&mut ask, head);
+        route.add(&mut ask, length);
     }
-    let mut replies = lease.run(ask).await?.into_iter();
-    let mut seen = Vec::with_capacity(keys.len());
-    for key in keys {
-        let (head, length) = (replies.next(), replies.next());
-        seen.push(match (head, length) {
-            (Some(Ok(Value::BulkString(head))), Some(Ok(Value::Int(length)))) => of_head(key, head, length),
-            (Some(Err(fault)), _) | (_, Some(Err(fault))) if fault.reach == Reach::Command => {
-                Err(ReadError::Unreadable(fault.text().to_owned()))
-            }
-            (Some(Err(fault)), _) | (_, Some(Err(fault))) => return Err(fault),
-            _ => return Err(Fault::new(Reach::Server, "Redis gave an answer that GETRANGE doesn't give")),
-        });
+    let asked = async { route.node.lease().await?.run(ask).await };
+    let replies = match asked.await {
+        Ok(replies) => replies,
+        Err(fault) => return numbers.iter().map(|_| Err(fault.clone())).collect(),
+    };
+    let mut replies = replies.into_iter();
+    let mut next = || replies.next().unwrap_or_else(|| Err(odd_head()));
+    let pair = |_| {
+        // Both are taken, whatever the first one is.
+        let (head, length) = (next(), next());
+        Ok(Value::Array(vec![head?, length?]))
+    };
+    numbers.iter().map(pair).collect()
+}
+
+fn odd_head() -> Fault {
+    Fault::new(Reach::Server, "Redis gave an answer that GETRANGE and STRLEN don't give")
+}
+
+fn seen(key: &WebhookKey, reply: Result<Value, Fault>) -> Result<Option<Seen>, ReadError> {
+    let pair = match reply {
+        Ok(Value::Array(pair)) => <[Value; 2]>::try_from(pair).ok(),
+        Ok(_) => None,
+        Err(fault) if fault.reach == Reach::Command => return Err(ReadError::Unreadable(fault.text().to_owned())),
+        Err(fault) => return Err(ReadError::Unavailable(fault.text().to_owned())),
+    };
+    match pair {
+        Some([Value::BulkString(head), Value::Int(length)]) => of_head(key, head, length),
+        _ => Err(ReadError::Unavailable(odd_head().text().to_owned())),
     }
-    Ok(seen)
 }
 
 /// What a value of `length` bytes says of itself, by its first bytes.

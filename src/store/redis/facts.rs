@@ -16,6 +16,10 @@ pub enum Look {
     Seen(Facts),
     /// It can't be reached, or lets nobody in; both may heal by itself: why.
     Away(String),
+    /// Of a cluster as a whole: only so many slots have a primary.
+    Uncovered {
+        slots: u16,
+    },
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

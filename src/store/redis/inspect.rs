@@ -13,8 +13,9 @@ use super::endpoint::{Endpoint, OpenError};
 use super::facts::{Facts, Look, Node};
 use super::fault::Fault;
 use super::primary::Primary;
+use super::slots::{self, SLOTS};
 use super::topology::Site;
-use super::{KEY_PREFIX, Mode, Options, slots};
+use super::{KEY_PREFIX, Mode, Options};
 use crate::envelope::{Clock, stamp::gap_ms};
 use crate::store::Acknowledge;
 
@@ -42,37 +43,49 @@ const KEYS_RULE: &str = "~hc:v1:*";
 
 /// Looks at every primary. An error is one of the configuration.
 pub async fn inspect(options: &Options, uses: &[Use]) -> Result<Vec<Node>, OpenError> {
-    let primaries = match Site::new(options)? {
-        Site::One(primary) => vec![primary],
-        Site::Cluster(seeds) => primaries(&seeds, options).await.into_iter().map(known).collect(),
+    let (primaries, uncovered) = match Site::new(options)? {
+        Site::One(primary) => (vec![primary], None),
+        Site::Cluster(seeds) => {
+            let (nodes, slots) = primaries(&seeds, options).await;
+            let whole = Node { address: "the cluster".to_owned(), look: Look::Uncovered { slots } };
+            // Where nobody told, the nodes themselves say why.
+            (nodes.into_iter().map(known).collect(), (1..SLOTS).contains(&slots).then_some(whole))
+        }
     };
     let tries = tries(uses, options);
-    Ok(join_all(primaries.iter().map(|primary| look(primary, options, &tries))).await)
+    let mut nodes = join_all(primaries.iter().map(|primary| look(primary, options, &tries))).await;
+    nodes.extend(uncovered);
+    Ok(nodes)
 }
 
 fn known(node: Endpoint) -> Primary {
     Primary::Known(Arc::new(node))
 }
 
-/// Those of a cluster, as the first node that tells knows them. Where none tells, the nodes that are named: what they
-/// say of themselves is why.
-async fn primaries(seeds: &[Endpoint], options: &Options) -> Vec<Endpoint> {
+/// Those of a cluster, as the named node knows them that knows of most slots, and how many these are. Where none tells,
+/// the nodes that are named: what they say of themselves is why.
+async fn primaries(seeds: &[Endpoint], options: &Options) -> (Vec<Endpoint>, u16) {
+    let mut best = (seeds.to_vec(), 0);
     for seed in seeds {
         let Ok(mut connection) = seed.connect(&seed.config(options.read_timeout)).await else { continue };
         let mut map = cmd("CLUSTER");
         map.arg("SLOTS");
         let Ok(Ok(reply)) = one::<Value>(&mut connection, map).await else { continue };
-        let mut nodes: Vec<Endpoint> = Vec::new();
+        let (mut nodes, mut slots): (Vec<Endpoint>, u16) = (Vec::new(), 0);
         for served in slots::parse(&reply, &seed.address()).unwrap_or_default() {
+            slots += served.count();
             if nodes.iter().all(|known| known.address() != served.by) {
                 nodes.push(seed.at(&served.by));
             }
         }
-        if !nodes.is_empty() {
-            return nodes;
+        if slots > best.1 {
+            best = (nodes, slots);
+        }
+        if slots == SLOTS {
+            break;
         }
     }
-    seeds.to_vec()
+    best
 }
 
 /// A command, and the ACL rule that it takes.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::Options;
 use super::endpoint::PIPELINE_REQUESTS_MAX;
@@ -64,35 +65,43 @@ impl Shared {
         let Ok(_room) = self.room.try_acquire() else {
             return Err(Fault::new(Reach::Server, "too many reads wait for it already (store.read_connections)"));
         };
-        let asked = tokio::time::timeout(self.timeout, self.ask_until_answered(request)).await;
+        let deadline = Instant::now() + self.timeout;
+        let asked = timeout_at(deadline, self.ask_until_answered(request, deadline)).await;
         asked.unwrap_or_else(|_| Err(Fault::slow()))
     }
 
     /// Each attempt finds at most one connection broken; after the last of them comes a new one.
-    async fn ask_until_answered(&self, request: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+    async fn ask_until_answered(
+        &self,
+        request: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, Fault>>, Fault> {
         for _ in 0..self.connections.len() {
-            match self.ask_once(request).await {
+            match self.ask_once(request, deadline).await {
                 Err(fault) if fault.reach == Reach::Connection => {}
                 result => return result,
             }
         }
-        self.ask_once(request).await
+        self.ask_once(request, deadline).await
     }
 
-    async fn ask_once(&self, request: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+    /// A server that doesn't answer in time may be gone without a word, and its place taken by another: whoever comes
+    /// next connects anew, and so asks where the primary is.
+    async fn ask_once(&self, request: &Pipeline, deadline: Instant) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let kept = self.pick();
         let mut live = kept.fresh().await?;
-        let replies = request.query_async::<Vec<RedisResult<Value>>>(&mut live.value).await;
-        match replies {
-            Ok(replies) => Ok(replies.into_iter().map(|reply| reply.map_err(|error| Fault::from(&error))).collect()),
-            Err(error) => {
-                let fault = Fault::from(&error);
-                if fault.reach == Reach::Connection {
-                    kept.report_stale(&live);
-                }
-                Err(fault)
+        let asked = timeout_at(deadline, request.query_async::<Vec<RedisResult<Value>>>(&mut live.value)).await;
+        let fault = match asked {
+            Ok(Ok(replies)) => {
+                return Ok(replies.into_iter().map(|reply| reply.map_err(|error| Fault::from(&error))).collect());
             }
+            Ok(Err(error)) => Fault::from(&error),
+            Err(_) => Fault::slow(),
+        };
+        if matches!(fault.reach, Reach::Connection | Reach::Slow) {
+            kept.report_stale(&live);
         }
+        Err(fault)
     }
 
     /// The next connection that is up; where none is, the next one.

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{FINE, SETTINGS};
 use crate::support::client::try_send;
 use crate::support::hookcache::PROGRAM;
-use crate::support::{DEADLINE, Hookcache, Redis, TempDir, eventually};
+use crate::support::{DEADLINE, Hookcache, Redis, TempDir, eventually, free_port};
 
 /// `serve` to its end. One that should be refused and isn't is ended, with another exit code.
 fn refused(env: &[(&str, &str)]) -> String {
@@ -24,12 +24,9 @@ fn refused(env: &[(&str, &str)]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_dangerous_is_refused_with_the_way_out() {
     let primary = Redis::start_with(&FINE).await;
-    let replica =
-        Redis::start_with(&[&FINE[..], &["--replicaof", "127.0.0.1", &primary.port().to_string()]].concat()).await;
-    let text = refused(&[("HOOKCACHE_STORE__URL", &replica.url())]);
-    assert!(text.contains("redis-role") && text.contains("replica") && text.contains("store.url"), "{text}");
-
-    let cluster = Redis::start_with(&[&FINE[..], &["--cluster-enabled", "yes"]].concat()).await;
+    let bus = free_port().to_string();
+    let node = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let cluster = Redis::start_with(&[&FINE[..], &node].concat()).await;
     let text = refused(&[("HOOKCACHE_STORE__URL", &cluster.url())]);
     assert!(text.contains("redis-mode") && text.contains("Cluster"), "{text}");
 
@@ -54,6 +51,24 @@ async fn what_is_risky_is_logged_and_starts() {
     let line = log.lines().find(|line| line.contains("redis-eviction")).unwrap();
     assert!(line.contains("WARN") && line.contains("maxmemory-policy noeviction"), "{line}");
     assert!(log.contains("redis-persistence") && !log.contains("redis-role"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_a_replica_for_a_moment_stops_no_start() {
+    let primary = Redis::start_with(&FINE).await;
+    let redis = Redis::start_with(&FINE).await;
+    assert_eq!(redis.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]), "OK");
+    let folder = TempDir::new().unwrap();
+    let hookcache = Hookcache::spawn(folder.path(), &[], &[("HOOKCACHE_STORE__URL", &redis.url())]);
+    let ready = format!("{}/readyz", hookcache.admin_url());
+    let status = |status: u16| {
+        let ready = &ready;
+        move || async move { try_send(http::Method::GET, ready, &[], "").await.ok().filter(|reply| reply.status == status) }
+    };
+    eventually("not ready", status(503)).await;
+    assert!(hookcache.captured().stderr.contains("redis-role"), "{}", hookcache.captured().stderr);
+    assert_eq!(redis.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    eventually("ready", status(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

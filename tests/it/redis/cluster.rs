@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hookcache::envelope::Accounts;
+use hookcache::store::catalog::{Catalog, Choice};
 use hookcache::store::redis::{Mode, Options};
 use hookcache::store::{Acknowledge, Outcome, ReadError, WriteError};
 
@@ -77,6 +79,20 @@ async fn a_slot_that_moves_under_load_is_followed_without_an_error() {
     let newcomer = halves(&options);
     assert!(newcomer.get(&names[0]).await.is_some());
     assert_eq!(newcomer.one(put("acme", 0, &[&names[0]])).await, [Outcome::Superseded]);
+    // And so does whoever looks after what is stored.
+    let catalog = Catalog::of(&store.writer);
+    assert!(catalog.find(&key(&names[0]), now_ms()).await.is_ok_and(|seen| seen.is_some()));
+    let everything = Choice { accounts: Accounts::All, account: None, flow: None, prefix: String::new() };
+    let (mut walked, mut cursor) = (std::collections::HashSet::new(), None);
+    loop {
+        let page = catalog.page(&everything, cursor.as_ref(), 100, now_ms()).await.expect("a page");
+        walked.extend(page.entries.into_iter().map(|seen| seen.key.as_str().to_owned()));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(names.iter().all(|name| walked.contains(name)), "{walked:?}");
     to.ok(&["CLUSTER", "SETSLOT", &moved, "NODE", &to_id]);
     load.go_on().await;
     from.ok(&["CLUSTER", "SETSLOT", &moved, "NODE", &to_id]);

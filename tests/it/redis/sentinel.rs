@@ -10,10 +10,12 @@ use super::load::{Load, assert_kept};
 use super::{halves, options, until_read, until_written};
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
-use crate::support::{Redis, Sentinels, eventually};
+use crate::support::{Redis, Sentinels, eventually_within};
 
-/// Short, so that a dead primary is replaced soon; a machine that stalls so long sees one more failover.
-const DOWN_AFTER_SHORT_MS: u32 = 2_000;
+/// Short, so that a dead primary is replaced soon.
+const DOWN_AFTER_SHORT_MS: u32 = 3_000;
+/// Sentinels of a machine that stalled promote nobody for 30 seconds.
+const PROMOTION_MAX: Duration = Duration::from_secs(120);
 
 pub async fn started() -> (Sentinels, Halves) {
     let sentinels = Sentinels::start(DOWN_AFTER_LONG_MS).await;
@@ -39,7 +41,7 @@ async fn nothing_that_a_replica_has_is_lost_by_a_promotion_in_mid_run() {
     let load = Load::start(&store, &names).await;
     group.servers[0].stop();
     let promoted = group.servers[1].port();
-    eventually("the promotion", || async { (group.primary_port() == Some(promoted)).then_some(()) }).await;
+    until_promoted(&group, promoted).await;
     until_read(&store, &names[0]).await;
     assert!(load.unavailable() > 0, "the death of the primary was not seen");
     let results = store.writer.write(&[put("acme", 1_000_000, &["alone"])], now_ms()).await;
@@ -53,6 +55,31 @@ async fn nothing_that_a_replica_has_is_lost_by_a_promotion_in_mid_run() {
     let acknowledged = load.stop().await;
     assert_eq!(acknowledged.len(), names.len());
     assert_kept(&store, &acknowledged).await;
+}
+
+async fn until_promoted(group: &Sentinels, port: u16) {
+    eventually_within(PROMOTION_MAX, "the promotion", || async { (group.primary_port() == Some(port)).then_some(()) })
+        .await;
+}
+
+/// Its kernel goes on to acknowledge what is sent to it, so that no connection breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_frozen_and_replaced_is_left_by_writers_and_readers() {
+    let group = Sentinels::start(DOWN_AFTER_SHORT_MS).await;
+    let timeout = Duration::from_secs(2);
+    let store = halves(&Options { read_timeout: timeout, write_timeout: timeout, ..options_of(group.urls()) });
+    until_written(&store, 1, "k").await;
+    until_read(&store, "k").await;
+    let (old, new) = match group.primary_port() == Some(group.servers[0].port()) {
+        true => (&group.servers[0], &group.servers[1]),
+        false => (&group.servers[1], &group.servers[0]),
+    };
+    in_step(new).await;
+    old.pause();
+    until_promoted(&group, new.port()).await;
+    until_written(&store, 2, "k").await;
+    until_read(&store, "k").await;
+    old.resume();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -243,7 +243,7 @@ pub async fn an_expiry_is_rewritten_and_nothing_else_is(store: &Halves) {
     assert_eq!(store.one(put("acme", 6, &["k"])).await, [Outcome::Written], "newer still wins");
 
     // It is gone at its new end, though not before it, and though it had no end at all; and at that end alone.
-    let until = now_ms() + 2_000;
+    let until = now_ms() + 4_000;
     assert_eq!(store.one(put_until("acme", 5, &["soon"], None)).await, [Outcome::Written]);
     assert_eq!(store.one(put_until("acme", 5, &["kept"], Some(until))).await, [Outcome::Written]);
     let (soon, kept) = (store.seen("soon").await.expect("it is there"), store.seen("kept").await.expect("it is there"));

@@ -30,8 +30,9 @@ impl Cluster {
             let mut options = IN_MEMORY.to_vec();
             options.extend(["--repl-diskless-sync-delay", "0", "--cluster-enabled", "yes"]);
             options.extend(["--cluster-port", &bus]);
-            // News travels the faster the shorter this is; for as long as they get to know each other.
-            options.extend(["--cluster-node-timeout", "1000", "--cluster-replica-no-failover", "yes"]);
+            // News travels the faster the shorter this is, and who takes longer to be met is forgotten; for as long as
+            // they get to know each other.
+            options.extend(["--cluster-node-timeout", "3000", "--cluster-replica-no-failover", "yes"]);
             let tls_text = tls_port.to_string();
             if let Some(tls) = tls {
                 options.extend(["--tls-cluster", "yes", "--tls-replication", "yes", "--tls-port", &tls_text]);
@@ -56,14 +57,14 @@ impl Cluster {
             let (first, last) = (i * SLOTS / PRIMARIES, (i + 1) * SLOTS / PRIMARIES - 1);
             node.ok(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
         }
+        let count = self.nodes.len();
+        let known = format!("cluster_known_nodes:{count}");
         for (i, node) in self.nodes.iter().enumerate().skip(1) {
             let port = self.tls_ports.get(i).copied().unwrap_or(node.port()).to_string();
             let bus = node.cli(&["CONFIG", "GET", "cluster-port"]);
             let bus = bus.lines().last().expect("a number").to_owned();
             self.nodes[0].ok(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
-        let count = self.nodes.len();
-        let known = format!("cluster_known_nodes:{count}");
         self.until_all(&["CLUSTER", "INFO"], |info| info.contains(&known)).await;
         for (i, replica) in self.nodes.iter().enumerate().skip(PRIMARIES) {
             let primary = self.id(i - PRIMARIES);

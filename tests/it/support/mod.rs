@@ -56,13 +56,22 @@ pub fn free_port() -> u16 {
 }
 
 /// Waits until `state` answers `Some`, and returns it. `what` is named when it never does.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut state: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, state: impl FnMut() -> F) -> T {
+    eventually_within(DEADLINE, what, state).await
+}
+
+/// The same, with a deadline of the caller's, for what takes its time.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    deadline: Duration,
+    what: &str,
+    mut state: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = state().await {
             return found;
         }
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
