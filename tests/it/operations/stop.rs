@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::{log_of, set, set_of, until_read};
 use crate::support::client::try_send;
 use crate::support::sqs_stand_in::{Answer, all_successful};
+use crate::support::stack::dead_lettered;
 use crate::support::{Hookcache, Redis, SqsStandIn, TempDir, eventually, http_get};
 
 const CLIENTS: usize = 8;
@@ -64,11 +65,7 @@ async fn a_stop_while_redis_is_down_ends_well_and_what_was_accepted_is_stored_la
         until_read(&hookcache, &format!("k{n}")).await;
     }
     let page = http_get(&format!("{}/metrics", hookcache.admin_url())).await.text();
-    let dead: Vec<&str> = page.lines().filter(|line| line.starts_with("hookcache_dead_letters_total{")).collect();
-    assert!(
-        !dead.is_empty() && dead.iter().all(|line| line.ends_with(" 0")),
-        "an outage makes no dead letters: {dead:?}"
-    );
+    assert_eq!(dead_lettered(&page), 0.0, "an outage makes no dead letters");
 }
 
 #[tokio::test(flavor = "multi_thread")]

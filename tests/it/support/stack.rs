@@ -110,6 +110,17 @@ pub fn series(page: &str, name: &str) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
+/// How many messages were dead-lettered, by the page of `/metrics` of who would have done it.
+pub fn dead_lettered(page: &str) -> f64 {
+    let counts: Vec<f64> = page
+        .lines()
+        .filter(|line| line.starts_with("hookcache_dead_letters_total{"))
+        .map(|line| line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a number"))
+        .collect();
+    assert!(!counts.is_empty(), "every reason has a series: {page}");
+    counts.iter().sum()
+}
+
 /// Waits until a series of `/metrics` has a value.
 pub async fn until_series(hookcache: &Hookcache, name: &str, value: f64) {
     let url = format!("{}/metrics", hookcache.admin_url());
