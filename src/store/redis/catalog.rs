@@ -7,8 +7,8 @@
 //! failover in mid-walk may hide entries from it, as the replica's SCAN has another order; after slots have moved the
 //! cursor may be refused. Then a walk that must be whole begins anew.
 //!
-//! Nothing here is on the road: it takes one lease of a node at a time, so that an operator's walk never holds more than one of
-//! the connections that batches need.
+//! Nothing here is on the road: it takes one lease of a node at a time, so that an operator's walk never holds more than
+//! one of the connections that batches need.
 
 use bytes::Bytes;
 use deadpool_redis::redis::{Cmd, FromRedisValue, Value, cmd, from_redis_value, pipe};
