@@ -10,7 +10,7 @@
 //! | `layers` | the sources, flattened to `section.key`, and which of them wins |
 //! | `fields` | reading one key: its form, its bounds, its fault |
 //! | `narrow` | from keys to [`Config`], and what must fit together |
-//! | `lists` | tokens, TTL rules, reserved prefixes |
+//! | `lists` | tokens, callers, TTL rules, reserved prefixes |
 //! | `urls` | the form of a URL, and how it is shown |
 //! | `reload` | what changes without a restart |
 
@@ -21,15 +21,15 @@ mod narrow;
 pub mod reload;
 mod urls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::auth::{Policy, TokenEntry};
-use crate::envelope::Grants;
+use crate::auth::{ANONYMOUS, Policy, TokenEntry};
 use crate::envelope::grants::Owner;
+use crate::envelope::{Accounts, Grants};
 use crate::{buffer, store, ttl};
 
 pub use crate::consumer::Options as ConsumerOptions;
@@ -55,6 +55,8 @@ pub struct Config {
     /// The static rules; the dynamic ones lie in the store.
     pub ttl: ttl::Rules,
     pub access: Access,
+    /// Whose sets may come out of a queue that others fill: the AWS identity, and the accounts that it may set.
+    pub callers: HashMap<String, Accounts>,
     /// Prefixes of webhook keys, and to whom they belong.
     pub reserved: Vec<(String, Owner)>,
     pub log: LogOptions,
@@ -140,7 +142,13 @@ impl Access {
 impl Config {
     /// Who may set which accounts and which keys.
     pub fn grants(&self) -> Grants {
-        Grants { callers: self.access.policy().callers(), reserved: self.reserved.clone() }
+        let mut callers = self.access.policy().callers();
+        if !self.callers.is_empty() {
+            // Where no token is asked for, whoever gets through to the set API still sets everything.
+            let callers = callers.get_or_insert_with(|| HashMap::from([(ANONYMOUS.to_owned(), Accounts::All)]));
+            callers.extend(self.callers.clone());
+        }
+        Grants { callers, reserved: self.reserved.clone() }
     }
 }
 

@@ -18,9 +18,11 @@ const SHOWN_CHARS_MAX: usize = 80;
 const ENV_PREFIX: &str = "HOOKCACHE_";
 const ENV_FILE: &str = "HOOKCACHE_CONFIG";
 /// Variables of ours that are no settings: the file, and what the client side reads.
-const ENV_OTHER: [&str; 4] = [ENV_FILE, "HOOKCACHE_URL", "HOOKCACHE_ADMIN_URL", "HOOKCACHE_TOKEN"];
+/// The text of a configuration file, for where no file can be put beside the program (Lambda, Fargate).
+const ENV_TEXT: &str = "HOOKCACHE_CONFIG_TEXT";
+const ENV_OTHER: [&str; 5] = [ENV_FILE, ENV_TEXT, "HOOKCACHE_URL", "HOOKCACHE_ADMIN_URL", "HOOKCACHE_TOKEN"];
 /// Keys that hold a list of tables, or a table with names of its own. They can be set in a file only.
-pub(super) const FILE_ONLY: [&str; 3] = ["auth.tokens", "ttl.rules", "keys.reserved"];
+pub(super) const FILE_ONLY: [&str; 4] = ["auth.tokens", "auth.callers", "ttl.rules", "keys.reserved"];
 /// Keys whose value is a URL, which may hold a password.
 const URLS: [&str; 4] = ["store.url", "buffer.queue_url", "buffer.dead_letter_url", "buffer.endpoint_url"];
 
@@ -85,15 +87,28 @@ impl Sources {
 
     /// The configuration file, if there is to be one.
     pub fn file_path(&self) -> Option<PathBuf> {
-        let of_environment = || {
-            let found = self.environment.iter().find(|(name, value)| name == ENV_FILE && !value.is_empty());
-            found.map(|(_, value)| PathBuf::from(value))
-        };
-        self.file.clone().or_else(of_environment)
+        self.file.clone().or_else(|| self.variable(ENV_FILE).map(PathBuf::from))
     }
 
+    fn variable(&self, wanted: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(name, value)| name == wanted && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The configuration file, or the text that stands in its place.
     pub(super) fn read_file(&self) -> Result<Option<FileText>, Fault> {
-        let Some(path) = self.file_path() else { return Ok(None) };
+        let path = match (self.file_path(), self.variable(ENV_TEXT)) {
+            (None, None) => return Ok(None),
+            (None, Some(text)) => {
+                let path = PathBuf::from(format!("${ENV_TEXT}"));
+                return Ok(Some(FileText { path, text: text.to_owned() }));
+            }
+            (Some(path), Some(_)) => {
+                let text = format!("is at odds with the configuration file {}: give only one", path.display());
+                return Err(Fault { key: ENV_TEXT.to_owned(), source: Source::Default, text });
+            }
+            (Some(path), None) => path,
+        };
         match read_text(&path) {
             Ok(text) => Ok(Some(FileText { path, text })),
             Err(text) => Err(Fault { key: path.display().to_string(), source: Source::Default, text }),

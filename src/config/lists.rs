@@ -1,8 +1,8 @@
-//! The settings that are lists of tables: tokens and TTL rules; and the table of reserved prefixes.
+//! The settings that are lists of tables: tokens, callers and TTL rules; and the table of reserved prefixes.
 //!
 //! Read by hand, since the messages of a generic reader quote what they found, which may be a secret in a wrong place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use toml::{Table, Value};
 
@@ -11,7 +11,8 @@ use super::fields::parse_ttl;
 use super::layers::{Located, Source, nearest};
 use crate::auth::token::Hash;
 use crate::auth::{ANONYMOUS, Scope, TOKENS_MAX, TokenEntry};
-use crate::envelope::grants::Owner;
+use crate::envelope::grants::{ANY_LAST_PART, Owner};
+use crate::envelope::limits::CALLER_BYTES_MAX;
 use crate::envelope::{Account, Accounts, Flow, WebhookKey};
 use crate::ttl::{self, Ttl, json::scope_of};
 
@@ -20,6 +21,10 @@ const RULES_MAX: usize = 10_000;
 /// Reserved prefixes that a configuration may hold; each set compares its keys with all of them.
 const RESERVED_MAX: usize = 1_000;
 const TOKEN_NAME_CHARS_MAX: usize = 64;
+/// Callers of AWS that a configuration may hold.
+const CALLERS_MAX: usize = 10_000;
+/// How the names of such callers begin. No token and no source of our own can have such a name.
+const CALLER_PREFIXES: [&str; 2] = ["arn:", "authorizer:"];
 
 /// A static rule, with the key of the table that it stands in.
 pub(super) struct StaticRule {
@@ -39,17 +44,7 @@ pub(super) fn tokens(at: &Located) -> Result<Vec<TokenEntry>, Vec<Fault>> {
         if scopes.is_empty() {
             row.refuse("scopes", "needs at least one of \"set\", \"get\" and \"admin\"");
         }
-        let accounts = match row.has("accounts") {
-            false => Accounts::All,
-            true => {
-                let parse = |text: &str| Account::parse(text).map_err(|error| format!("each {error}"));
-                let accounts: Vec<Account> = row.list("accounts", parse)?;
-                if accounts.is_empty() {
-                    row.refuse("accounts", "needs at least one account; leave it out for all accounts");
-                }
-                Accounts::Only(accounts.into_iter().collect())
-            }
-        };
+        let accounts = row.accounts()?;
         let enabled = row.flag("enabled", true);
         let (name, hash) = (name?, hash?);
         if !names.insert(name.clone()) {
@@ -76,6 +71,35 @@ pub fn check_token_name(name: &str) -> Result<String, String> {
         }
         1..=TOKEN_NAME_CHARS_MAX if name.bytes().all(legal) => Ok(name.to_owned()),
         _ => Err("must have 1 to 64 characters of A-Z a-z 0-9 . _ -".to_owned()),
+    }
+}
+
+pub(super) fn callers(at: &Located) -> Result<HashMap<String, Accounts>, Vec<Fault>> {
+    let mut names = HashSet::new();
+    let rows = rows("auth.callers", at, CALLERS_MAX, |row| {
+        let name = row.text("name").and_then(|name| row.keep("name", check_caller_name(name)));
+        let accounts = row.accounts();
+        let (name, accounts) = (name?, accounts?);
+        if !names.insert(name.clone()) {
+            row.refuse("name", "another caller has the same name");
+        }
+        Some((name, accounts))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+fn check_caller_name(name: &str) -> Result<String, String> {
+    let parts = name.rsplit_once('/').map_or([name, ""], |(shared, last)| [shared, last]);
+    let any_is_last_alone = !parts[0].contains('*') && (!parts[1].contains('*') || parts[1] == ANY_LAST_PART);
+    let has_prefix = CALLER_PREFIXES.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
+    let plain = !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    match has_prefix && plain && any_is_last_alone && name.len() <= CALLER_BYTES_MAX {
+        true => Ok(name.to_owned()),
+        false => Err(format!(
+            "must be the ARN of an AWS identity or `authorizer:` and a principal, without blanks, at most \
+             {CALLER_BYTES_MAX} bytes; `*` only as the whole last part, for any session: \
+             arn:aws:sts::123456789012:assumed-role/ROLE/*"
+        )),
     }
 }
 
@@ -218,6 +242,19 @@ impl<'a> Row<'a> {
                 None
             }
         }
+    }
+
+    /// `accounts`, which may be left out for all of them.
+    fn accounts(&mut self) -> Option<Accounts> {
+        if !self.has("accounts") {
+            return Some(Accounts::All);
+        }
+        let parse = |text: &str| Account::parse(text).map_err(|error| format!("each {error}"));
+        let accounts: Vec<Account> = self.list("accounts", parse)?;
+        if accounts.is_empty() {
+            self.refuse("accounts", "needs at least one account; leave it out for all accounts");
+        }
+        Some(Accounts::Only(accounts.into_iter().collect()))
     }
 
     fn flag(&mut self, field: &'static str, default: bool) -> bool {

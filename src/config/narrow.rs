@@ -56,6 +56,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     let get = GetOptions { max_age: Duration::from_secs(max_age.into()) };
     let ttl = ttl(fields);
     let access = access(fields);
+    let callers = fields.located("auth.callers").map(lists::callers);
+    let callers = told(fields, callers);
     let reserved = fields.located("keys.reserved").map(lists::reserved);
     let reserved = told(fields, reserved);
     let log = log(fields);
@@ -73,6 +75,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         get,
         ttl: ttl?,
         access: access?,
+        callers: callers?,
         reserved: reserved?,
         log: log?,
     };

@@ -3,7 +3,7 @@
 //! On SIGHUP, or when the content of the configuration file changes, the whole configuration is read again. What is
 //! wrong is logged and changes nothing. What has changed and can't be changed while running is logged by its key.
 //!
-//! It never opens a server that asks for tokens, unless `auth.mode = "none"` is written out. It never reads twice what
+//! It never opens a server that asks who calls, unless `auth.mode = "none"` is written out. It never reads twice what
 //! can be read once only, such as a pipe (`--config <(...)`).
 
 use std::sync::Arc;
@@ -143,10 +143,10 @@ impl Reloader {
     fn opened_by(&self, new: &Loaded) -> Option<String> {
         // The addresses that count are those that are listened on, not those that the file names now.
         let Config { listen, admin_listen, .. } = self.started.config;
-        let had_tokens = matches!(self.current.config.access, Access::Tokens(_));
-        let opens = had_tokens && new.config.access == Access::OpenOnLoopback;
-        let text = "is empty now, and a reload doesn't open what asked for tokens: write out auth.mode = \"none\", or \
-                    restart";
+        let asked = self.current.config.grants().callers.is_some();
+        let opens = asked && new.config.access == Access::OpenOnLoopback && new.config.callers.is_empty();
+        let text = "is empty now (and so is auth.callers), and a reload doesn't open what asked who calls: write out \
+                    auth.mode = \"none\", or restart";
         narrow::exposure(&new.config.access, listen, admin_listen).or_else(|| opens.then(|| text.to_owned()))
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::envelope::Account;
 
 /// The sources of a file's text, variables and flags.
 fn sources(environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
@@ -111,7 +112,10 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
         ),
         ("\"store.url\" = \"\"", "\"store.url\" (file test.toml): unknown key; did you mean store.url?"),
         ("listen = { a = 1 }", "listen.a (file test.toml): unknown key; did you mean listen?"),
-        ("auth = \"none\"", "auth (file test.toml): is a section, not a key; its keys are auth.mode, auth.tokens"),
+        (
+            "auth = \"none\"",
+            "auth (file test.toml): is a section, not a key; its keys are auth.callers, auth.mode, auth.tokens",
+        ),
     ];
     for (text, fault) in cases {
         assert_eq!(fault_of(text), fault);
@@ -318,6 +322,50 @@ fn a_token_is_read_whole_or_refused_and_what_stands_for_its_hash_is_never_shown(
 }
 
 #[test]
+fn a_caller_of_aws_is_known_by_its_arn_or_its_principal_and_by_nothing_else() {
+    let role = "arn:aws:sts::123456789012:assumed-role/upstream/*";
+    let row = |name: &str| format!("[[auth.callers]]\nname = \"{name}\"\naccounts = [\"acme\"]\n");
+    let loaded = of_file(&(row(role) + &row("authorizer:app"))).unwrap();
+    assert_eq!(shown(&loaded, "auth.callers").shown_value, "[2 entries]");
+    let (acme, other) = (Account::parse("acme").unwrap(), Account::parse("other").unwrap());
+    let grants = loaded.config.grants();
+    for by in ["arn:aws:sts::123456789012:assumed-role/upstream/i-1", "authorizer:app"] {
+        assert!(grants.check(by, &acme, &[]).is_ok() && grants.check(by, &other, &[]).is_err(), "{by}");
+    }
+    assert!(grants.check("arn:aws:iam::123456789012:user/x", &acme, &[]).is_err());
+    assert!(grants.check("anonymous", &other, &[]).is_ok(), "no token is asked for on loopback");
+    let token = format!("[[auth.tokens]]\nname = \"up\"\nhash = \"{HASH}\"\nscopes = [\"set\"]\n");
+    let both = of_file(&(row(role) + &token)).unwrap().config.grants();
+    assert!(both.check("up", &other, &[]).is_ok() && both.check("anonymous", &other, &[]).is_err());
+
+    for bad in
+        ["up", "anonymous", "source:confluence", "arn:", "authorizer:", "arn:a b", "arn:*", "arn:a/*/b", "arn:a/b*"]
+    {
+        let fault = fault_of(&row(bad));
+        assert!(fault.starts_with("auth.callers[0].name (file test.toml): must be the ARN"), "{bad}: {fault}");
+    }
+    assert!(fault_of(&row(&format!("arn:{}", "x".repeat(509)))).starts_with("auth.callers[0].name"));
+    assert!(fault_of(&row("arn:a").repeat(2)).starts_with("auth.callers[1].name (file test.toml): another caller"));
+    assert!(fault_of(&row("arn:a").replace("acme", "a b")).starts_with("auth.callers[0].accounts"));
+    assert!(fault_of(&format!("{}scopes = []", row("arn:a"))).starts_with("auth.callers[0].scopes"));
+}
+
+#[test]
+fn the_text_of_a_file_may_come_from_the_environment_but_not_beside_a_file() {
+    let text = ("HOOKCACHE_CONFIG_TEXT", "[[auth.callers]]\nname = \"arn:a\"\n[get]\nmax_age_seconds = 7");
+    let loaded = load(&sources(&[text], &[])).unwrap();
+    assert_eq!((loaded.config.callers.len(), loaded.config.get.max_age), (1, Duration::from_secs(7)));
+    assert_eq!(shown(&loaded, "get.max_age_seconds").source.to_string(), "file $HOOKCACHE_CONFIG_TEXT");
+    let beaten = load(&sources(&[text, ("HOOKCACHE_GET__MAX_AGE_SECONDS", "8")], &[])).unwrap();
+    assert_eq!(beaten.config.get.max_age, Duration::from_secs(8));
+    assert!(load(&sources(&[("HOOKCACHE_CONFIG_TEXT", "")], &[])).is_ok(), "empty is not set");
+    let wrong = load(&sources(&[("HOOKCACHE_CONFIG_TEXT", "lisen = 1")], &[])).err().unwrap().to_string();
+    assert!(wrong.contains("lisen (file $HOOKCACHE_CONFIG_TEXT): unknown key"), "{wrong}");
+    let both = load(&sources(&[text, ("HOOKCACHE_CONFIG", "/etc/h.toml")], &[])).err().unwrap().to_string();
+    assert!(both.contains("HOOKCACHE_CONFIG_TEXT: is at odds with the configuration file /etc/h.toml"), "{both}");
+}
+
+#[test]
 fn ttl_rules_and_reserved_prefixes_are_read_or_refused() {
     let text = "[ttl]\nallow_never = [\"acme/*\"]\n[[ttl.rules]]\naccount = \"acme\"\nttl = \"never\"\n\
         [[ttl.rules]]\nflow = \"orders\"\nttl = \"1h\"\n\
@@ -356,7 +404,9 @@ fn ttl_rules_and_reserved_prefixes_are_read_or_refused() {
 
 #[test]
 fn lists_of_tables_can_be_set_in_a_file_only() {
-    for name in ["HOOKCACHE_AUTH__TOKENS", "HOOKCACHE_TTL__RULES", "HOOKCACHE_KEYS__RESERVED"] {
+    for name in
+        ["HOOKCACHE_AUTH__TOKENS", "HOOKCACHE_AUTH__CALLERS", "HOOKCACHE_TTL__RULES", "HOOKCACHE_KEYS__RESERVED"]
+    {
         let error = load(&sources(&[(name, "hunter2")], &[])).err().unwrap().to_string();
         assert!(error.contains("can be set in a configuration file only") && !error.contains("hunter2"), "{error}");
     }

@@ -37,10 +37,15 @@ pub enum Refusal {
     ReservedKeys(Vec<usize>),
 }
 
+/// The last part of a caller's name that stands for any: `arn:aws:sts::1:assumed-role/upstream/*` is every session of
+/// that role. A session's name is its user's own choice, so only what stands before it can be granted anything.
+pub const ANY_LAST_PART: &str = "*";
+
 /// Callers with the accounts that they may set, and reserved key prefixes.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
-    /// By name; a source of our own stands here too. `None` where everybody may set everything (no tokens, on loopback, or `auth.mode = "none"`).
+    /// By name, perhaps with [`ANY_LAST_PART`]; a source of our own stands here too. `None` where everybody may set
+    /// everything (no tokens and no callers listed, on loopback or with `auth.mode = "none"`).
     pub callers: Option<HashMap<String, Accounts>>,
     pub reserved: Vec<(String, Owner)>,
 }
@@ -50,7 +55,7 @@ impl Grants {
     pub fn check(&self, by: &str, account: &Account, keys: &[WebhookKey]) -> Result<(), Refusal> {
         let granted = match &self.callers {
             None => true,
-            Some(callers) => callers.get(by).is_some_and(|accounts| accounts.allow(account)),
+            Some(callers) => accounts_of(callers, by).is_some_and(|accounts| accounts.allow(account)),
         };
         if !granted {
             return Err(Refusal::Account);
@@ -71,6 +76,15 @@ impl Grants {
         };
         self.reserved.iter().any(of_others)
     }
+}
+
+/// The accounts of the caller itself, or else those of whoever shares all of its name but the last part.
+fn accounts_of<'a>(callers: &'a HashMap<String, Accounts>, by: &str) -> Option<&'a Accounts> {
+    let of_any = || {
+        let (shared, _) = by.rsplit_once('/')?;
+        callers.get(&format!("{shared}/{ANY_LAST_PART}"))
+    };
+    callers.get(by).or_else(of_any)
 }
 
 #[cfg(test)]
@@ -96,6 +110,23 @@ mod tests {
             assert_eq!(grants.check(by, &account("other"), &[]), Err(Refusal::Account), "{by}");
         }
         assert_eq!(Grants::default().check("anyone", &account("acme"), &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_role_stands_for_all_its_sessions_and_for_nobody_else() {
+        let only = |name: &str| Accounts::Only([account(name)].into());
+        let role = "arn:aws:sts::1:assumed-role/upstream";
+        let callers = HashMap::from([(format!("{role}/*"), only("acme")), (format!("{role}/night"), only("globex"))]);
+        let grants = Grants { callers: Some(callers), reserved: vec![] };
+        for session in ["i-0abc", "me@example.com", "*"] {
+            assert_eq!(grants.check(&format!("{role}/{session}"), &account("acme"), &[]), Ok(()), "{session}");
+        }
+        // One that is named is granted what stands under its own name, and that alone.
+        assert_eq!(grants.check(&format!("{role}/night"), &account("globex"), &[]), Ok(()));
+        assert_eq!(grants.check(&format!("{role}/night"), &account("acme"), &[]), Err(Refusal::Account));
+        for by in [role, "arn:aws:sts::1:assumed-role/upstream2/x", "upstream/x", "x", &format!("{role}/a/b")] {
+            assert_eq!(grants.check(by, &account("acme"), &[]), Err(Refusal::Account), "{by}");
+        }
     }
 
     #[test]
