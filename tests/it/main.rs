@@ -1,5 +1,6 @@
 //! One integration binary. Every test drives real sockets, real Redis and real SQS emulators that it starts itself.
 
+mod aws;
 mod bad_input;
 mod bad_start;
 mod buffer_contract;

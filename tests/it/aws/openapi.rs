@@ -1,0 +1,1 @@
+//! What `config/aws/openapi.yaml` must say.

@@ -1,0 +1,1 @@
+//! What `config/aws/template.yaml` must say.
