@@ -77,7 +77,7 @@ impl Door {
 
     pub fn endpoint_url(&self) -> String {
         match self {
-            Self::StandIn(door) => door.sqs.endpoint_url(),
+            Self::StandIn(door) => door.endpoint_url(),
             Self::LocalStack(door) => door.endpoint_url(),
         }
     }
@@ -145,6 +145,18 @@ impl StandIn {
         };
         let from_sqs = self.send(integration, form.text).await;
         self.answer(&integration["responses"], &from_sqs, &context)
+    }
+
+    pub fn endpoint_url(&self) -> String {
+        self.sqs.endpoint_url()
+    }
+
+    /// What the request template of a call makes of any body.
+    pub fn form(&self, call: &str, who: &Value, body: &str) -> Result<String, String> {
+        let operation = &self.api["paths"][format!("/v1/{call}")]["post"];
+        let template = &operation["x-amazon-apigateway-integration"]["requestTemplates"][JSON];
+        let rendered = self.velocity.render(template.as_str().expect("a template"), body, &self.context(who));
+        rendered.map(|rendered| rendered.text)
     }
 
     fn context(&self, who: &Value) -> Value {

@@ -42,7 +42,10 @@ impl Velocity {
             assert!(std::path::Path::new(jar).exists(), "{jar} is missing: run `make tools`");
         }
         let mut command = Command::new("java");
-        command.args(["-cp", &jars.join(":")]).arg(repository().join("tests/tools/MappingTemplate.java"));
+        // A short life: compiled quickly rather than well.
+        command
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &jars.join(":")])
+            .arg(repository().join("tests/tools/MappingTemplate.java"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("java: run `make tools`");
         let (stdin, stdout) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
         Self { child, pipes: Mutex::new((stdin, BufReader::new(stdout))) }
