@@ -20,8 +20,8 @@ pub fn read(file: &str) -> Value {
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
     /// Parameters, pseudo parameters, and `Resource.Attribute`.
-    pub values: BTreeMap<&'static str, String>,
-    pub conditions: BTreeMap<&'static str, bool>,
+    pub values: BTreeMap<String, String>,
+    pub conditions: BTreeMap<String, bool>,
 }
 
 impl Stack {
@@ -75,8 +75,8 @@ fn short_tags_and_conditions_are_resolved_as_cloudformation_does() {
         "a": {"Fn::Sub": "x-${Name}-${Other}"}, "b": {"Ref": "Name"}, "c": {"Fn::GetAtt": ["Q", "Arn"]},
         "d": {"Fn::If": ["Yes", {"Ref": "AWS::NoValue"}, 1]}, "e": [{"Fn::If": ["No", 1, 2]}],
     });
-    let values = BTreeMap::from([("Name", "n".to_owned()), ("Q.Arn", "arn:q".to_owned())]);
-    let stack = Stack { values, conditions: BTreeMap::from([("Yes", true), ("No", false)]) };
+    let values = BTreeMap::from([("Name".to_owned(), "n".to_owned()), ("Q.Arn".to_owned(), "arn:q".to_owned())]);
+    let stack = Stack { values, conditions: BTreeMap::from([("Yes".to_owned(), true), ("No".to_owned(), false)]) };
     let want = serde_json::json!({"a": "x-n-${Other}", "b": "n", "c": "arn:q", "e": [2]});
     assert_eq!(stack.resolve(&value), want);
 }

@@ -30,11 +30,12 @@ pub fn api() -> Value {
         ("AWS::Partition", "aws"),
         ("AWS::Region", "us-east-1"),
         ("AWS::AccountId", "000000000000"),
+        ("AWS::StackName", "hookcache"),
         ("Queue.QueueName", QUEUE),
         ("ApiRole.Arn", "arn:aws:iam::000000000000:role/api"),
     ];
-    let values = values.map(|(name, value)| (name, value.to_owned())).into();
-    let conditions = BTreeMap::from([("UsesAuthorizer", false), ("NeedsApiKey", false)]);
+    let values = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let conditions = ["UsesAuthorizer", "NeedsApiKey"].map(|name| (name.to_owned(), false)).into();
     Stack { values, conditions }.resolve(&document::read("openapi.yaml"))
 }
 

@@ -138,7 +138,7 @@ fn every_problem_is_one_of_the_table_and_tells_nothing_of_a_caller() {
 fn every_call_asks_who_it_is_and_an_api_key_never_says_so_alone() {
     let document = document::read("openapi.yaml");
     for (authorizer, key) in [(false, false), (false, true), (true, false), (true, true)] {
-        let conditions = BTreeMap::from([("UsesAuthorizer", authorizer), ("NeedsApiKey", key)]);
+        let conditions = BTreeMap::from([("UsesAuthorizer".to_owned(), authorizer), ("NeedsApiKey".to_owned(), key)]);
         let api = Stack { conditions, ..Stack::default() }.resolve(&document);
         let scheme = if authorizer { "authorizer" } else { "sigv4" };
         let wanted = if key { json!([{scheme: [], "api_key": []}]) } else { json!([{scheme: []}]) };
