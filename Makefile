@@ -23,7 +23,7 @@ lint:
 unit: ## Unit and integration tests, but for the long ones
 	cargo test --locked --lib --test it -- --skip ::long_
 
-manifests: ## Files that other programs read
+manifests: tools ## Files that other programs read
 	tests/tools/check-manifests
 
 deps: tools

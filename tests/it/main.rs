@@ -28,4 +28,5 @@ mod security;
 mod sqs;
 mod store_contract;
 mod support;
+mod systemd;
 mod tidy;
