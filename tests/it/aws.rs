@@ -3,20 +3,16 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `document` | reading the YAML of `config/aws/`, and resolving what CloudFormation would |
 //! | `openapi` | what the document of the API must say |
 //! | `velocity` | mapping templates by Apache Velocity |
 //! | `door` | API Gateway: a stand-in over Velocity and an SQS emulator, or LocalStack |
-//! | `localstack` | LocalStack, with the document imported |
 //! | `callers` | who sent it: a forged envelope, an identity that may not |
 //! | `differential` | the table of inputs, and the closed list of what differs |
 //! | `template` | what the stack must be, and what parameters it refuses |
 
 mod callers;
 mod differential;
-mod document;
 mod door;
-mod localstack;
 mod openapi;
 mod template;
 mod velocity;

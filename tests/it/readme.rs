@@ -1,11 +1,11 @@
 //! Every command of README.md is run, in its order, as a newcomer would; only ports and folders differ.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{TempDir, eventually, free_port, repository};
+use crate::support::{TempDir, cloudformation, eventually, free_port, repository};
 
 /// Ports that README.md names; each becomes a free one.
 const PORTS: &[u16] = &[8080, 8081, 8082, 8083, 8084, 8085, 6379, 4566];
@@ -127,6 +127,26 @@ fn listens_on(script: &str, ports: &HashMap<u16, u16>) -> u16 {
     ports[PORTS.iter().find(named).unwrap_or_else(|| panic!("no port in: {script}"))]
 }
 
+/// What nobody can run here: it is shell, names files that there are, and gives parameters that the template has.
+fn needs_an_aws_account(text: &str) {
+    let checked = Command::new("bash").args(["-n", "-c", text]).output().expect("bash");
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
+    for file in text.split_whitespace().filter(|word| word.starts_with("config/")) {
+        assert!(repository().join(file).exists(), "there is no {file}");
+    }
+    let Some((_, overrides)) = text.split_once("--parameter-overrides") else { return };
+    let template = cloudformation::read("template.yaml");
+    let parameters = template["Parameters"].as_object().expect("parameters");
+    let given = overrides.split_whitespace().filter_map(|word| word.split_once('=')).map(|(name, _)| name);
+    let given: BTreeSet<&str> = given.filter(|name| name.starts_with(char::is_uppercase)).collect();
+    for name in &given {
+        assert!(parameters.contains_key(*name), "the template has no parameter {name}");
+    }
+    for (name, parameter) in parameters {
+        assert!(given.contains(name.as_str()) || parameter.get("Default").is_some(), "{name} must be given");
+    }
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
 }
@@ -153,6 +173,9 @@ async fn every_command_of_the_readme_works_in_its_order() {
             }
             // It would build the program once more; the program on the path is what it installs.
             "sh" if text.starts_with("cargo install ") => {}
+            // A program of its own, with tests of its own.
+            "sh" if text == "lambda/build" => {}
+            "shell" => needs_an_aws_account(&block.text),
             "sh" if SERVERS.iter().any(|server| text.starts_with(server)) => newcomer.serve(&text).await,
             "sh" => {
                 outputs.push_str(&newcomer.run(&text).await);

@@ -14,8 +14,9 @@ use http::Method;
 
 use self::exceptions::{EXCEPTIONS, Exception};
 use self::inputs::{ACCOUNT, Input, LONG_ACCOUNT, RESERVED_PREFIX, deletes, sets};
-use super::door::{CALLER, Door, StandIn};
-use super::localstack::LocalStack;
+use super::door::{Door, StandIn};
+use crate::support::LocalStack;
+use crate::support::localstack::CALLER;
 use crate::support::sqs::{RECEIVES_MAX, client, create_queues};
 use crate::support::stack::take_letters;
 use crate::support::{Hookcache, Queues, Redis, TempDir, eventually, http_send};

@@ -12,32 +12,13 @@ use http::Method;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::document::{self, Stack};
-use super::localstack::LocalStack;
 use super::velocity::Velocity;
+use crate::support::localstack::{CALLER, LocalStack, QUEUE, api};
 use crate::support::{Ministack, Queues, Reply, http_send};
 
-pub const QUEUE: &str = "webhooks";
-/// Who calls, unless a test says something else.
-pub const CALLER: &str = "arn:aws:sts::000000000000:assumed-role/upstream/i-0abc";
 const JSON: &str = "application/json";
 /// The largest body that API Gateway takes.
 const BODY_BYTES_MAX: usize = 10 << 20;
-
-/// The document as CloudFormation would hand it to API Gateway: calls are signed, and need no API key.
-pub fn api() -> Value {
-    let values = [
-        ("AWS::Partition", "aws"),
-        ("AWS::Region", "us-east-1"),
-        ("AWS::AccountId", "000000000000"),
-        ("AWS::StackName", "hookcache"),
-        ("Queue.QueueName", QUEUE),
-        ("ApiRole.Arn", "arn:aws:iam::000000000000:role/api"),
-    ];
-    let values = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let conditions = ["UsesAuthorizer", "NeedsApiKey"].map(|name| (name.to_owned(), false)).into();
-    Stack { values, conditions }.resolve(&document::read("openapi.yaml"))
-}
 
 /// What a caller is answered.
 #[derive(Debug)]
@@ -72,7 +53,12 @@ impl Door {
     pub async fn post(&self, call: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
         match self {
             Self::StandIn(door) => door.post(call, &signed(CALLER), content_type, body).await,
-            Self::LocalStack(door) => door.post(call, content_type, body).await,
+            Self::LocalStack(door) => {
+                let url = format!("{}/v1/{call}", door.url());
+                let headers: Vec<_> =
+                    content_type.map(|content_type| ("content-type", content_type)).into_iter().collect();
+                http_send(Method::POST, &url, &headers, body.to_vec()).await.into()
+            }
         }
     }
 

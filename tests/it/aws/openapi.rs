@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hookcache::problem::Code;
 use serde_json::{Value, json};
 
-use super::document::{self, Stack};
-use super::door::{StandIn, api};
+use super::door::StandIn;
+use crate::support::cloudformation::{self, Stack};
+use crate::support::localstack::api;
 
 /// Every answer of API Gateway's own that is an error (its developer guide, "Gateway response types").
 const GATEWAY_RESPONSES: [&str; 21] = [
@@ -136,7 +137,7 @@ fn every_problem_is_one_of_the_table_and_tells_nothing_of_a_caller() {
 
 #[test]
 fn every_call_asks_who_it_is_and_an_api_key_never_says_so_alone() {
-    let document = document::read("openapi.yaml");
+    let document = cloudformation::read("openapi.yaml");
     for (authorizer, key) in [(false, false), (false, true), (true, false), (true, true)] {
         let conditions = BTreeMap::from([("UsesAuthorizer".to_owned(), authorizer), ("NeedsApiKey".to_owned(), key)]);
         let api = Stack { conditions, ..Stack::default() }.resolve(&document);

@@ -7,8 +7,8 @@ use hookcache::buffer::sqs::Action;
 use hookcache::config::{Config, Role, Sources, load};
 use serde_json::{Value, json};
 
-use super::document::{self, Stack};
 use crate::support::Ministack;
+use crate::support::cloudformation::{self, Stack};
 use crate::support::hookcache::run;
 use crate::support::sqs::client;
 
@@ -33,7 +33,7 @@ struct Template(Value);
 
 impl Template {
     fn read() -> Self {
-        Self(document::read("template.yaml"))
+        Self(cloudformation::read("template.yaml"))
     }
 
     /// All parameters: what is needed, what is given, and the defaults.
@@ -407,7 +407,7 @@ fn an_operator_is_woken_for_dead_letters_age_errors_and_throttles() {
 fn nothing_that_the_api_is_made_of_is_missing_in_the_template() {
     let template = Template::read();
     let mut names = BTreeSet::new();
-    collect(&document::read("openapi.yaml"), &mut names);
+    collect(&cloudformation::read("openapi.yaml"), &mut names);
     for name in names.iter().filter(|name| !name.starts_with("AWS::")) {
         let known = ["Parameters", "Resources", "Conditions"].iter().any(|part| template.0[part].get(name).is_some());
         assert!(known, "openapi.yaml names {name}, which the template doesn't have");

@@ -5,9 +5,11 @@
 //! deadline that only a fault reaches.
 
 pub mod client;
+pub mod cloudformation;
 pub mod cluster;
 pub mod dead;
 pub mod hookcache;
+pub mod localstack;
 pub mod microburst;
 pub mod process;
 pub mod redis;
@@ -27,6 +29,7 @@ pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use cluster::Cluster;
 pub use dead::dead_letters;
 pub use hookcache::Hookcache;
+pub use localstack::LocalStack;
 pub use microburst::Microburst;
 pub use redis::{Program, Redis};
 pub use sentinels::Sentinels;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value};
 
-use crate::support::{repository, tool};
+use super::{repository, tool};
 
 /// A file of `config/aws/` as JSON, with intrinsic functions in their long form.
 pub fn read(file: &str) -> Value {

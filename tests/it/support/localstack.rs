@@ -8,15 +8,18 @@ use std::process::Command;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::door::{self, Answer, CALLER, QUEUE};
-use crate::support::process::{Process, Recipe};
-use crate::support::sqs::{RECEIVES_MAX, client, create_queues};
-use crate::support::{Queues, TempDir, free_port, http_send, repository, tool};
+use super::cloudformation::{self, Stack};
+use super::process::{Process, Recipe};
+use super::sqs::{RECEIVES_MAX, client, create_queues};
+use super::{Queues, TempDir, free_port, http_send, repository, tool};
 
 const PROBE: &str = "GET /_localstack/health HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
 const AUTHORIZATION: &str =
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/apigateway/aws4_request, SignedHeaders=host, Signature=none";
 const STAGE: &str = "live";
+pub const QUEUE: &str = "webhooks";
+/// Who calls, unless a test says something else.
+pub const CALLER: &str = "arn:aws:sts::000000000000:assumed-role/upstream/i-0abc";
 
 pub struct LocalStack {
     process: Process,
@@ -48,7 +51,7 @@ impl LocalStack {
         let process = Process::start(Recipe { program, args, env, port, probe: PROBE, ready: &["HTTP/1.1 200"] }).await;
         let endpoint_url = format!("http://127.0.0.1:{port}");
         let queues = create_queues(&client(&endpoint_url), QUEUE, RECEIVES_MAX).await;
-        let document = door::api().to_string().replace("$context.identity.userArn", "$stageVariables.userArn");
+        let document = api().to_string().replace("$context.identity.userArn", "$stageVariables.userArn");
         let imported = call(&endpoint_url, "/restapis?mode=import&failonwarnings=true", document).await;
         let api_id = imported["id"].as_str().unwrap_or_else(|| panic!("{imported}")).to_owned();
         let deployment = json!({"stageName": STAGE, "variables": {"userArn": CALLER}});
@@ -64,11 +67,25 @@ impl LocalStack {
         &self.queues
     }
 
-    pub async fn post(&self, call: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
-        let url = format!("{}/_aws/execute-api/{}/{STAGE}/v1/{call}", self.endpoint_url(), self.api_id);
-        let headers: Vec<_> = content_type.map(|content_type| ("content-type", content_type)).into_iter().collect();
-        http_send(Method::POST, &url, &headers, body.to_vec()).await.into()
+    /// Before `/v1/set`: what the output ApiUrl of the stack is.
+    pub fn url(&self) -> String {
+        format!("{}/_aws/execute-api/{}/{STAGE}", self.endpoint_url(), self.api_id)
     }
+}
+
+/// The document as CloudFormation would hand it to API Gateway: calls are signed, and need no API key.
+pub fn api() -> Value {
+    let values = [
+        ("AWS::Partition", "aws"),
+        ("AWS::Region", "us-east-1"),
+        ("AWS::AccountId", "000000000000"),
+        ("AWS::StackName", "hookcache"),
+        ("Queue.QueueName", QUEUE),
+        ("ApiRole.Arn", "arn:aws:iam::000000000000:role/api"),
+    ];
+    let values = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let conditions = ["UsesAuthorizer", "NeedsApiKey"].map(|name| (name.to_owned(), false)).into();
+    Stack { values, conditions }.resolve(&cloudformation::read("openapi.yaml"))
 }
 
 async fn call(endpoint_url: &str, path: &str, body: String) -> Value {
