@@ -92,9 +92,13 @@ async fn the_caller_is_named_as_aws_knows_it_whatever_its_name_is_made_of() {
         (authorized("source:confluence"), "authorizer:source:confluence"),
         (both, "authorizer:p"),
     ] {
-        let (body, _) = rendered(&door, "delete", &who, r#"{"accountId":"acme","webhookKeys":["k"]}"#);
-        let envelope = wire::decode(&body, 0).unwrap_or_else(|poison| panic!("{by}: {poison:?}: {body:?}"));
-        assert_eq!(envelope.by, by);
+        for (call, body) in
+            [("set", set_of("acme", "k").as_str()), ("delete", r#"{"accountId":"acme","webhookKeys":["k"]}"#)]
+        {
+            let (body, _) = rendered(&door, call, &who, body);
+            let envelope = wire::decode(&body, 0).unwrap_or_else(|poison| panic!("{by}: {poison:?}: {body:?}"));
+            assert_eq!(envelope.by, by);
+        }
     }
     for who in [nobody, empty] {
         let (body, _) = rendered(&door, "set", &who, &set_of("acme", "k"));

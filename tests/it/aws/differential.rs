@@ -83,7 +83,7 @@ impl Side {
         let text = format!(
             "[store]\nurl = \"{}\"\n[buffer]\nqueue_url = \"{queue_url}\"\ndead_letter_url = \"{dead_letter_url}\"\n\
              endpoint_url = \"{endpoint_url}\"\nwait = \"1s\"\n\
-             [keys.reserved]\n\"{RESERVED_PREFIX}\" = \"account:vip\"\n\
+             [ttl]\nmax = \"36500d\"\n[keys.reserved]\n\"{RESERVED_PREFIX}\" = \"account:vip\"\n\
              [[auth.tokens]]\nname = \"upstream\"\nhash = \"{}\"\nscopes = [\"set\", \"get\"]\naccounts = [{ACCOUNT:?}, \
              {LONG_ACCOUNT:?}]\n\
              [[auth.callers]]\nname = \"{CALLER}\"\naccounts = [{ACCOUNT:?}, {LONG_ACCOUNT:?}]\n",

@@ -4,19 +4,22 @@
 
 use std::ffi::OsString;
 use std::process::Command;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use super::cloudformation::{self, Stack};
 use super::process::{Process, Recipe};
 use super::sqs::{RECEIVES_MAX, client, create_queues};
-use super::{Queues, TempDir, free_port, http_send, repository, tool};
+use super::{Queues, TempDir, eventually_within, free_port, http_send, repository, tool};
 
 const PROBE: &str = "GET /_localstack/health HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
 const AUTHORIZATION: &str =
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/apigateway/aws4_request, SignedHeaders=host, Signature=none";
 const STAGE: &str = "live";
+const START_DEADLINE: Duration = Duration::from_secs(180);
 pub const QUEUE: &str = "webhooks";
 /// Who calls, unless a test says something else.
 pub const CALLER: &str = "arn:aws:sts::000000000000:assumed-role/upstream/i-0abc";
@@ -48,8 +51,14 @@ impl LocalStack {
         let env = env.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
         let args = ["-m", "localstack.runtime.main"].map(Into::into).to_vec();
         let program = tool("localstack/bin/python");
-        let process = Process::start(Recipe { program, args, env, port, probe: PROBE, ready: &["HTTP/1.1 200"] }).await;
+        let process = Process::spawn(Recipe { program, args, env, port, probe: PROBE, ready: &["HTTP/1.1 200"] });
         let endpoint_url = format!("http://127.0.0.1:{port}");
+        // It starts slowly, and much more so beside others.
+        eventually_within(START_DEADLINE, "LocalStack listens", || async {
+            TcpStream::connect(("127.0.0.1", port)).await.ok()
+        })
+        .await;
+        let process = process.until_ready().await;
         let queues = create_queues(&client(&endpoint_url), QUEUE, RECEIVES_MAX).await;
         let document = api().to_string().replace("$context.identity.userArn", "$stageVariables.userArn");
         let imported = call(&endpoint_url, "/restapis?mode=import&failonwarnings=true", document).await;

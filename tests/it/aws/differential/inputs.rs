@@ -21,9 +21,9 @@ pub const LONG_ACCOUNT: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 pub const RESERVED_PREFIX: &str = "vip/";
 
 const SET: &str = r#"{"accountId":"acme","flowId":"f","webhookKeys":["KEY"],"data":1}"#;
-const DELETE: &str = r#"{"accountId":"acme","webhookKeys":["KEY"],"eventId":"d","eventTime":"2026-01-02T00:00:00Z"}"#;
+const DELETE: &str = r#"{"accountId":"acme","webhookKeys":["KEY"],"eventId":"d","eventTime":"2025-01-02T00:00:00Z"}"#;
 /// Lies before [`DELETE`]. It never expires while a test runs.
-const BEFORE_A_DELETE: &str = r#"{"accountId":"acme","flowId":"f","webhookKeys":["KEY"],"data":"to be deleted","eventId":"s","eventTime":"2026-01-01T00:00:00Z","ttlSeconds":3153600000}"#;
+const BEFORE_A_DELETE: &str = r#"{"accountId":"acme","flowId":"f","webhookKeys":["KEY"],"data":"to be deleted","eventId":"s","eventTime":"2025-01-01T00:00:00Z","ttlSeconds":3153600000}"#;
 
 /// Payloads that are taken.
 const PAYLOADS: &[(&str, &str)] = &[
@@ -86,26 +86,26 @@ const TAKEN: &[(&str, &str, &str)] = &[
     ("a time to live with a zero", r#""data""#, r#""ttlSeconds":60.0,"data""#),
     ("a time to live with an exponent", r#""data""#, r#""ttlSeconds":6e1,"data""#),
     ("the longest time to live", r#""data""#, r#""ttlSeconds":3153600000,"data""#),
-    ("an event", r#""data""#, r#""eventId":"e","eventTime":"2026-01-01T00:00:00Z","ttlSeconds":3153600000,"data""#),
+    ("an event", r#""data""#, r#""eventId":"e","eventTime":"2025-01-01T00:00:00Z","ttlSeconds":3153600000,"data""#),
     (
         "an event with an offset",
         r#""data""#,
-        r#""eventId":"é '\"& \\","eventTime":"2026-01-01T01:00:00.1239+01:00","ttlSeconds":3153600000,"data""#,
+        r#""eventId":"é '\"& \\","eventTime":"2025-01-01T01:00:00.1239+01:00","ttlSeconds":3153600000,"data""#,
     ),
     (
         "an event in small letters",
         r#""data""#,
-        r#""eventId":"e","eventTime":"2026-01-01t00:00:00.5z","ttlSeconds":3153600000,"data""#,
+        r#""eventId":"e","eventTime":"2025-01-01t00:00:00.5z","ttlSeconds":3153600000,"data""#,
     ),
     (
         "an event with a blank",
         r#""data""#,
-        r#""eventId":"e","eventTime":"2026-01-01 00:00:00-00:00","ttlSeconds":3153600000,"data""#,
+        r#""eventId":"e","eventTime":"2025-01-01 00:00:00-00:00","ttlSeconds":3153600000,"data""#,
     ),
     (
         "an event that has expired",
         r#""data""#,
-        r#""eventId":"e","eventTime":"2026-01-01T00:00:00Z","ttlSeconds":1,"data""#,
+        r#""eventId":"e","eventTime":"2025-01-01T00:00:00Z","ttlSeconds":1,"data""#,
     ),
 ];
 
@@ -164,12 +164,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a text as keys", r#"["KEY"]"#, r#""KEY""#),
     ("a reserved key", r#"["KEY"]"#, r#"["KEY","vip/KEY"]"#),
     ("an event id alone", r#""data""#, r#""eventId":"e","data""#),
-    ("an event time alone", r#""data""#, r#""eventTime":"2026-01-01T00:00:00Z","data""#),
-    ("an empty event id", r#""data""#, r#""eventId":"","eventTime":"2026-01-01T00:00:00Z","data""#),
+    ("an event time alone", r#""data""#, r#""eventTime":"2025-01-01T00:00:00Z","data""#),
+    ("an empty event id", r#""data""#, r#""eventId":"","eventTime":"2025-01-01T00:00:00Z","data""#),
     ("null as event", r#""data""#, r#""eventId":null,"eventTime":null,"data""#),
     ("an event of no date", r#""data""#, r#""eventId":"e","eventTime":"yesterday","data""#),
-    ("an event without an offset", r#""data""#, r#""eventId":"e","eventTime":"2026-01-01T00:00:00","data""#),
-    ("an event of a day that is not", r#""data""#, r#""eventId":"e","eventTime":"2026-02-30T00:00:00Z","data""#),
+    ("an event without an offset", r#""data""#, r#""eventId":"e","eventTime":"2025-01-01T00:00:00","data""#),
+    ("an event of a day that is not", r#""data""#, r#""eventId":"e","eventTime":"2025-02-30T00:00:00Z","data""#),
     ("an event before 1970", r#""data""#, r#""eventId":"e","eventTime":"1969-12-31T23:59:59Z","data""#),
     ("an event to come", r#""data""#, r#""eventId":"e","eventTime":"2999-01-01T00:00:00Z","data""#),
     ("a number as event time", r#""data""#, r#""eventId":"e","eventTime":1767225600,"data""#),
@@ -187,8 +187,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
 /// In place of a part of [`DELETE`]: taken, and refused.
 const DELETES_TAKEN: &[(&str, &str, &str)] = &[
     ("a delete", DELETE, DELETE),
-    ("a delete without an event", r#","eventId":"d","eventTime":"2026-01-02T00:00:00Z""#, ""),
-    ("a delete that comes too late", "2026-01-02", "2025-12-31"),
+    ("a delete without an event", r#","eventId":"d","eventTime":"2025-01-02T00:00:00Z""#, ""),
+    ("a delete that comes too late", "2025-01-02", "2024-12-31"),
 ];
 const DELETES_REFUSED: &[(&str, &str, &str)] = &[
     ("a delete without keys", r#"["KEY"]"#, "[]"),
@@ -293,7 +293,7 @@ fn made() -> Vec<Input> {
             &(
                 "an event id too long",
                 r#""data""#,
-                &format!(r#""eventId":"{}","eventTime":"2026-01-01T00:00:00Z","data""#, "e".repeat(129)),
+                &format!(r#""eventId":"{}","eventTime":"2025-01-01T00:00:00Z","data""#, "e".repeat(129)),
             ),
         ),
         Input::edited("set", SET, &("an array of sets", SET, &format!("[{SET}]"))),
