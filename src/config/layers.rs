@@ -142,6 +142,7 @@ impl Merged {
     }
 
     /// The keys whose values differ.
+    #[cfg(feature = "server")]
     pub fn changed(&self, other: &Self) -> Vec<String> {
         let differs = |(key, at): &(&String, &Located)| other.get(key).is_none_or(|theirs| theirs.value != at.value);
         self.0.iter().filter(differs).map(|(key, _)| key.clone()).collect()
