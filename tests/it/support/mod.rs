@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod dead;
 pub mod hookcache;
+pub mod lambda;
 pub mod microburst;
 pub mod process;
 pub mod redis;
@@ -16,6 +17,7 @@ pub mod sqs;
 pub mod sqs_stand_in;
 pub mod sqs_tap;
 pub mod stack;
+pub mod staller;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -27,12 +29,14 @@ pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use cluster::Cluster;
 pub use dead::dead_letters;
 pub use hookcache::Hookcache;
+pub use lambda::Lambda;
 pub use microburst::Microburst;
 pub use redis::{Program, Redis};
 pub use sentinels::Sentinels;
 pub use sqs::{LocalAwsSqs, Ministack, Queues};
 pub use sqs_stand_in::SqsStandIn;
 pub use sqs_tap::SqsTap;
+pub use staller::Staller;
 pub use tempfile::TempDir;
 
 /// How long a test waits for a state before it fails. Far more than a loaded machine needs.
