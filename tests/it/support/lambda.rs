@@ -8,7 +8,7 @@
 mod mapping;
 mod runtime_api;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, OnceLock};
@@ -29,14 +29,14 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Lambda {
     api: RuntimeApi,
     process: Process,
-    program: PathBuf,
+    command: Vec<OsString>,
     env: Vec<(String, OsString)>,
 }
 
 impl Lambda {
     /// The Lambda of this very tree. Waits for nothing: [`Lambda::until_idle`] does.
     pub async fn start(env: &[(&str, &str)]) -> Self {
-        Self::start_program(Self::program(), env).await
+        Self::start_program(&[Self::program().as_os_str()], env).await
     }
 
     /// Where it is built.
@@ -45,8 +45,8 @@ impl Lambda {
         PROGRAM.get_or_init(build).clone()
     }
 
-    /// Any program that speaks the Runtime API.
-    pub async fn start_program(program: PathBuf, env: &[(&str, &str)]) -> Self {
+    /// Any program that speaks the Runtime API, and its arguments.
+    pub async fn start_program(command: &[&OsStr], env: &[(&str, &str)]) -> Self {
         let api = RuntimeApi::start().await;
         let mut all: Vec<(String, OsString)> = [
             ("AWS_LAMBDA_RUNTIME_API", api.address().as_str()),
@@ -59,7 +59,8 @@ impl Lambda {
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
         all.sort();
-        Self { process: spawn(&program, &all), api, program, env: all }
+        let command = command.iter().map(Into::into).collect::<Vec<_>>();
+        Self { process: spawn(&command, &all), api, command, env: all }
     }
 
     /// Waits until it asks for an invocation: it has started, or is done with the last one.
@@ -106,7 +107,7 @@ impl Lambda {
         self.process.kill9();
         self.api.forget();
         eventually("the end of its connections", || async { (!self.api.is_polled()).then_some(()) }).await;
-        self.process = spawn(&self.program, &self.env);
+        self.process = spawn(&self.command, &self.env);
     }
 
     /// Freezes it, as Lambda does between invocations: it asks for the next one, and nothing of it runs.
@@ -139,10 +140,11 @@ impl Lambda {
     }
 }
 
-fn spawn(program: &Path, env: &[(String, OsString)]) -> Process {
+fn spawn(command: &[OsString], env: &[(String, OsString)]) -> Process {
+    let (program, args) = command.split_first().expect("it names a program");
     // It listens nowhere.
     let (port, probe, ready) = (0, "", [].as_slice());
-    Process::spawn(Recipe { program: program.to_owned(), args: Vec::new(), env: env.to_vec(), port, probe, ready })
+    Process::spawn(Recipe { program: program.into(), args: args.to_vec(), env: env.to_vec(), port, probe, ready })
 }
 
 /// Cargo builds it beside the program, unless it has done so already. It is asked in the words of `make unit`: in others
