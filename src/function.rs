@@ -1,9 +1,9 @@
 //! The function: the consumer on AWS Lambda, from its configuration to the [`Handler`] that each batch is handed to.
 //!
 //! A joiner, as `app` is for the server, and configured in the same way: `hookcache.toml`, and `HOOKCACHE_*` variables
-//! over it. The file is the one that `HOOKCACHE_CONFIG` names, otherwise the one that lies beside the program in its
-//! zip. There is no reload: whoever changes configuration or code deploys anew. TTL rules that operators set while it
-//! runs lie in the store, as everywhere.
+//! over it. The file is the one that `HOOKCACHE_CONFIG` names or whose text `HOOKCACHE_CONFIG_TEXT` holds, otherwise the
+//! one that lies beside the program in its zip. There is no reload: who changes the configuration deploys anew. TTL rules
+//! that operators set while it runs lie in the store, as everywhere.
 //!
 //! It opens no listener and no connection that reads, and needs no permission on the queue: Lambda itself takes from
 //! it, and deletes. To bury, it needs `sqs:SendMessage` on the dead-letter queue.
@@ -33,19 +33,14 @@ pub enum StartError {
     Buffer(#[from] sqs::OpenError),
     #[error("{key}: is not set, and a function has no disk of its own: {wanted}")]
     Embedded { key: &'static str, wanted: &'static str },
-    #[error(
-        "auth.callers: is empty, so that whoever can put into the queue may set every account: list callers, or write \
-         out auth.mode = \"none\" (HOOKCACHE_AUTH__MODE=none)"
-    )]
-    Open,
 }
 
-/// The configuration of this process. `bundled` is the folder of the program.
+/// The sources of this process.
 pub fn sources() -> Sources {
     let sources = Sources::of_process(None, Vec::new());
     let bundled = std::env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(BUNDLED_FILE));
     match bundled {
-        Some(file) if sources.file_path().is_none() && file.is_file() => Sources { file: Some(file), ..sources },
+        Some(file) if !sources.name_a_file() && file.is_file() => Sources { file: Some(file), ..sources },
         _ => sources,
     }
 }
@@ -56,7 +51,7 @@ pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
     logs::init(config.log.level, config.log.format);
     let grants = Arc::new(config.grants());
     if grants.callers.is_none() && config.access != Access::OpenAnywhere {
-        return Err(StartError::Open);
+        tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
     }
     let (writer, book) = open_store(&config)?;
     let burier = Burier::Sqs(sqs::Burier::new(queues(&config)?)?);

@@ -85,6 +85,11 @@ impl Sources {
         Self { file, environment, flags }
     }
 
+    /// Is there to be a configuration file, or the text of one?
+    pub fn name_a_file(&self) -> bool {
+        self.file_path().is_some() || self.variable(ENV_TEXT).is_some()
+    }
+
     /// The configuration file, if there is to be one.
     pub fn file_path(&self) -> Option<PathBuf> {
         self.file.clone().or_else(|| self.variable(ENV_FILE).map(PathBuf::from))

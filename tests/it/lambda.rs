@@ -23,23 +23,6 @@ use crate::support::{Lambda, Redis, TempDir, eventually};
 /// Far more than a batch needs.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The variables that lead a function to these places. Whoever may put into the queue may set everything.
-fn environment(stack: &Stack) -> Vec<(String, String)> {
-    let environment = [
-        ("HOOKCACHE_STORE__URL", stack.redis.url()),
-        ("HOOKCACHE_BUFFER__QUEUE_URL", stack.queues.queue_url.clone()),
-        ("HOOKCACHE_BUFFER__DEAD_LETTER_URL", stack.queues.dead_letter_url.clone()),
-        ("HOOKCACHE_BUFFER__ENDPOINT_URL", stack.sqs.endpoint_url()),
-        ("HOOKCACHE_AUTH__MODE", "none".to_owned()),
-    ];
-    environment.map(|(name, value)| (name.to_owned(), value)).to_vec()
-}
-
-async fn start(environment: &[(String, String)], more: &[(&str, &str)]) -> Lambda {
-    let all = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    Lambda::start(&all.chain(more.iter().copied()).collect::<Vec<_>>()).await
-}
-
 /// A function over Redis alone, for batches that a test hands over itself: its queues lead nowhere.
 async fn over_redis(url: String, more: &[(&str, &str)]) -> Lambda {
     let environment = [
@@ -47,7 +30,6 @@ async fn over_redis(url: String, more: &[(&str, &str)]) -> Lambda {
         ("HOOKCACHE_BUFFER__QUEUE_URL", "http://127.0.0.1:1/0/queue"),
         ("HOOKCACHE_BUFFER__DEAD_LETTER_URL", "http://127.0.0.1:1/0/dead"),
         ("HOOKCACHE_BUFFER__ENDPOINT_URL", "http://127.0.0.1:1"),
-        ("HOOKCACHE_AUTH__MODE", "none"),
     ];
     Lambda::start(&[&environment, more].concat()).await
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hookcache::envelope::limits::WIRE_BYTES_MAX;
 use serde_json::Value;
 
-use super::{FUNCTION_TIMEOUT, Store, environment, over_redis, returned, set, start, until_deleted};
+use super::{FUNCTION_TIMEOUT, Store, over_redis, returned, set, until_deleted};
 use crate::support::lambda::{Mapping, Spoiled, record};
 use crate::support::sqs::client;
 use crate::support::stack::Stack;
@@ -39,7 +39,7 @@ async fn long_of_ten_thousand_records_each_is_stored_or_returned() {
 #[tokio::test]
 async fn the_largest_wire_form_is_stored_and_what_is_larger_is_dead_lettered_whole() {
     let stack = Stack::start().await;
-    let mut lambda = start(&environment(&stack), &[]).await;
+    let mut lambda = Lambda::start(&stack.function_environment()).await;
     let mapping = Mapping::new(client(&stack.sqs.endpoint_url()), &stack.queues.queue_url, FUNCTION_TIMEOUT);
     let of_size = |bytes: usize| {
         let body = set("up", "acme", &format!("k{bytes}"));
@@ -88,15 +88,13 @@ async fn a_configuration_that_cannot_be_is_refused_at_start_with_its_key() {
     let folder = TempDir::new().expect("a temporary folder");
     let redis = "[store]\nurl = \"redis://127.0.0.1:1\"\n";
     let queues = "[buffer]\nqueue_url = \"http://127.0.0.1:1/0/q\"\ndead_letter_url = \"http://127.0.0.1:1/0/dead\"\n";
-    let open = "[auth]\nmode = \"none\"\n";
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 6] = [
         (&["[stores]\nurl = \"s3cr3t\""], &["stores.url", "store.url"]),
-        (&[queues, open], &["store.url", "HOOKCACHE_STORE__URL"]),
-        (&[redis, open], &["buffer.queue_url"]),
-        (&[redis, queues], &["auth.callers", "auth.mode"]),
-        (&[redis, queues, open, "[log]\nlevel = \"loud\""], &["log.level", "loud"]),
-        (&[redis, "password_file = \"/no/such/file\"\n", queues, open], &["store.password_file", "/no/such/file"]),
-        (&[redis, &queues.replace("0/dead", "0/q"), open], &["buffer.dead_letter_url"]),
+        (&[queues], &["store.url", "HOOKCACHE_STORE__URL"]),
+        (&[redis], &["buffer.queue_url"]),
+        (&[redis, queues, "[log]\nlevel = \"loud\""], &["log.level", "loud"]),
+        (&[redis, "password_file = \"/no/such/file\"\n", queues], &["store.password_file", "/no/such/file"]),
+        (&[redis, &queues.replace("0/dead", "0/q")], &["buffer.dead_letter_url"]),
     ];
     for (parts, words) in cases {
         std::fs::write(folder.path().join("hookcache.toml"), parts.concat()).expect("it is ours");
@@ -109,8 +107,10 @@ async fn a_configuration_that_cannot_be_is_refused_at_start_with_its_key() {
     // A file that a variable names comes before the bundled one.
     std::fs::write(folder.path().join("hookcache.toml"), "lisen = 1").expect("it is ours");
     let named = folder.path().join("other.toml");
-    std::fs::write(&named, [redis, queues, open].concat()).expect("it is ours");
+    std::fs::write(&named, [redis, queues].concat()).expect("it is ours");
     let (folder, named) = (folder.path().display().to_string(), named.display().to_string());
     let lambda = Lambda::start(&[("LAMBDA_TASK_ROOT", &folder), ("HOOKCACHE_CONFIG", &named)]).await;
     lambda.until_idle().await;
+    let open = "auth.callers is empty: whoever may put into the queue may set every account";
+    assert_eq!(lambda.log(open).len(), 1, "{}", lambda.captured().stderr);
 }

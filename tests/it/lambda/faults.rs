@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{FUNCTION_TIMEOUT, Store, environment, over_redis, returned, set, start, until_deleted};
+use super::{FUNCTION_TIMEOUT, Store, over_redis, returned, set, until_deleted};
 use crate::support::lambda::{Mapping, Outcome, record};
 use crate::support::sqs::client;
 use crate::support::stack::Stack;
@@ -46,7 +46,7 @@ async fn while_redis_is_down_every_message_is_returned_and_then_stored_by_the_sa
     let seconds = ("VisibilityTimeout".into(), "1".to_owned());
     let attributes = sqs.set_queue_attributes().queue_url(&stack.queues.queue_url).attributes(seconds.0, seconds.1);
     attributes.send().await.expect("the queue takes it");
-    let mut lambda = start(&environment(&stack), &[]).await;
+    let mut lambda = Lambda::start(&stack.function_environment()).await;
     let mapping = Mapping::new(sqs, &stack.queues.queue_url, FUNCTION_TIMEOUT);
     lambda.until_idle().await;
     let pid = lambda.pid();

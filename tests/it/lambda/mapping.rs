@@ -1,4 +1,4 @@
-//! The same function behind another mapping: ministack's own, written by others.
+//! The same function behind another mapping, ministack's own, written by others; and `make aws-local`.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Store, set};
 use crate::support::sqs::client;
 use crate::support::stack::{Letter, take_letters};
-use crate::support::{Lambda, Ministack, Redis, eventually, http_post, tool};
+use crate::support::{Lambda, Ministack, Redis, eventually, http_post, repository, tool};
 
 /// A zip whose `bootstrap` starts that program, in base64. The program itself is large where it is built for tests.
 fn zip(program: &str) -> String {
@@ -35,7 +35,6 @@ async fn long_ministacks_own_mapping_hands_over_what_is_stored_and_leaves_what_i
         "HOOKCACHE_BUFFER__QUEUE_URL": queues.queue_url,
         "HOOKCACHE_BUFFER__DEAD_LETTER_URL": queues.dead_letter_url,
         "HOOKCACHE_BUFFER__ENDPOINT_URL": endpoint,
-        "HOOKCACHE_AUTH__MODE": "none",
     });
     let function = json!({
         "FunctionName": "hookcache",
@@ -77,4 +76,16 @@ async fn long_ministacks_own_mapping_hands_over_what_is_stored_and_leaves_what_i
     eventually("what came in the outage is stored", || async { store.get("during-the-outage").await }).await;
     let more = sqs.receive_message().queue_url(&queues.dead_letter_url).send().await.expect("an answer");
     assert!(more.messages().is_empty(), "{more:?}");
+}
+
+#[test]
+fn long_make_aws_local_shows_the_road_and_ends() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let args = ["test", "--locked", "--workspace", "--test", "aws_local", "--", "--once"];
+    let output = Command::new(cargo).args(args).current_dir(repository()).output().expect("cargo");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for word in ["{\"text\":\"hello\"}", "foreign-key", "redriven: 1", "{\"text\":\"mine\"}"] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
 }

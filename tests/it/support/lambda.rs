@@ -35,7 +35,7 @@ pub struct Lambda {
 
 impl Lambda {
     /// The Lambda of this very tree. Waits for nothing: [`Lambda::until_idle`] does.
-    pub async fn start(env: &[(&str, &str)]) -> Self {
+    pub async fn start(env: &[(&str, impl AsRef<str>)]) -> Self {
         Self::start_program(&[Self::program().as_os_str()], env).await
     }
 
@@ -46,21 +46,19 @@ impl Lambda {
     }
 
     /// Any program that speaks the Runtime API, and its arguments.
-    pub async fn start_program(command: &[&OsStr], env: &[(&str, &str)]) -> Self {
+    pub async fn start_program(command: &[&OsStr], env: &[(&str, impl AsRef<str>)]) -> Self {
         let api = RuntimeApi::start().await;
-        let mut all: Vec<(String, OsString)> = [
-            ("AWS_LAMBDA_RUNTIME_API", api.address().as_str()),
+        let address = api.address();
+        let of_lambda = [
+            ("AWS_LAMBDA_RUNTIME_API", address.as_str()),
             ("AWS_LAMBDA_FUNCTION_NAME", "hookcache"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ]
-        .into_iter()
-        .chain(env.iter().copied())
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-        all.sort();
+        ];
+        let env = of_lambda.into_iter().chain(env.iter().map(|(name, value)| (*name, value.as_ref())));
+        let env: Vec<(String, OsString)> = env.map(|(name, value)| (name.to_owned(), value.into())).collect();
         let command = command.iter().map(Into::into).collect::<Vec<_>>();
-        Self { process: spawn(&command, &all), api, command, env: all }
+        Self { process: spawn(&command, &env), api, command, env }
     }
 
     /// Waits until it asks for an invocation: it has started, or is done with the last one.
