@@ -1,6 +1,6 @@
 # `make test` is the one gate: it installs what the tests need, then runs everything.
 
-.PHONY: all test test-all fmt lint unit manifests deps tools fuzz bench compare run
+.PHONY: all test test-all fmt lint unit manifests deps tools fuzz bench compare run aws-local
 
 SHELL := /bin/bash
 TOOLS := .tools
@@ -10,6 +10,9 @@ all: test
 
 run: ## The main job on this machine: embedded, nothing to install
 	cargo run --release -- serve
+
+aws-local: tools ## SQS, the Lambda, Redis and the get API on this machine, in the foreground
+	cargo test --locked --workspace --test aws_local
 
 tools: ## Redis and Velocity (apt); Redis 8.2, Valkey, SQS emulators, schemathesis, microburst, cfn-lint, cargo-deny and cargo-fuzz (pinned, in .tools/)
 	@tests/tools/install
@@ -21,7 +24,7 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Unit and integration tests, but for the long ones
-	cargo test --locked --lib --test it -- --skip ::long_
+	cargo test --locked --workspace --lib --test it --test binary -- --skip ::long_
 
 manifests: tools ## Files that other programs read
 	tests/tools/check-manifests
@@ -32,12 +35,13 @@ deps: tools
 test: tools fmt lint manifests deps unit
 
 test-all: test fuzz ## What takes longer: more seeds, more rounds, more events
-	cargo test --locked --test it -- ::long_
+	cargo test --locked --workspace --test it -- ::long_
 
 fuzz: tools ## Every fuzz target for a minute; needs a C++ compiler
 	fuzz/run
 
 bench: tools ## Every figure of ours but those of `compare`, in about five minutes
+	lambda/build
 	cargo bench --locked
 
 compare: tools ## Side by side with peers, in packages of their own

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use configured::{configured, redis_store};
+use configured::{configured, cpu_time, redis_store, spread};
 use hookcache::buffer::{Delivery, MessageId, Receipt};
 use hookcache::consumer::{Rulings, Verdict, apply};
 use hookcache::envelope::wire::{Kind, encode};
@@ -91,13 +91,13 @@ async fn hookcache_round(url: String) -> f64 {
     apply(&deliveries(&stamper, 0), &writer, &rulings, now_ms()).await;
     for _ in 0..REPEATS {
         let batches: Vec<Vec<Delivery>> = (0..BATCHES).map(|batch| deliveries(&stamper, batch)).collect();
-        let start = cpu_time();
+        let start = cpu_time(std::process::id());
         for batch in &batches {
             let verdicts = apply(batch, &writer, &rulings, now_ms()).await;
             assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Done(_))));
             messages += verdicts.len();
         }
-        spent += cpu_time() - start;
+        spent += cpu_time(std::process::id()) - start;
     }
     spent.as_secs_f64() * 1e6 / messages as f64
 }
@@ -124,26 +124,6 @@ fn python_round(port: u16, batches: &Path) -> f64 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("the handler prints one number")
 }
 
-/// User and system time of all threads of this process, from the scheduler's own account in nanoseconds: the ticks of
-/// /proc/self/stat are 10 ms long, which is half a round's part.
-fn cpu_time() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").expect("Linux");
-    let spent = threads.map(|thread| {
-        let account =
-            std::fs::read_to_string(thread.expect("Linux").path().join("schedstat")).expect("CONFIG_SCHEDSTATS");
-        let on_cpu = account.split(' ').next().expect("three numbers");
-        on_cpu.parse::<u64>().expect("nanoseconds")
-    });
-    Duration::from_nanos(spent.sum())
-}
-
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
-}
-
-/// The median, and in parentheses the least and the most.
-fn spread(figures: &mut [f64], digits: usize) -> String {
-    figures.sort_by(f64::total_cmp);
-    let (least, most) = (figures[0], figures[figures.len() - 1]);
-    format!("{:.digits$} ({least:.digits$} to {most:.digits$})", figures[figures.len() / 2])
 }

@@ -59,6 +59,14 @@ pub enum Taker {
     Sqs(sqs::Taker),
 }
 
+/// The half that puts dead letters aside where the queue itself hands messages out, and removes them (AWS Lambda). Cheap
+/// to clone.
+#[derive(Clone)]
+pub enum Burier {
+    #[cfg(feature = "sqs")]
+    Sqs(sqs::Burier),
+}
+
 /// The buffer's own name of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub String);
@@ -195,6 +203,17 @@ impl Taker {
             Self::Embedded(taker) => taker.depth().await,
             #[cfg(feature = "sqs")]
             Self::Sqs(taker) => taker.depth().await,
+        }
+    }
+}
+
+#[cfg(feature = "sqs")]
+impl Burier {
+    /// Puts copies of messages among the dead letters, with their reasons. One result per message; where it is `Ok`, the
+    /// dead letter is durable, and the message may go.
+    pub async fn bury(&self, messages: &[(Delivery, Poison)]) -> Vec<Result<(), Unavailable>> {
+        match self {
+            Self::Sqs(burier) => burier.bury(messages).await,
         }
     }
 }

@@ -18,6 +18,7 @@ mod fields;
 mod layers;
 mod lists;
 mod narrow;
+#[cfg(feature = "server")]
 pub mod reload;
 mod urls;
 
@@ -33,8 +34,11 @@ use crate::envelope::{Accounts, Grants};
 use crate::{buffer, store, ttl};
 
 pub use crate::consumer::Options as ConsumerOptions;
+#[cfg(feature = "server")]
 pub use crate::http::Options as HttpOptions;
+#[cfg(feature = "server")]
 pub use crate::ingest::Options as LimitsOptions;
+pub use crate::telemetry::logs::{Format as LogFormat, Level as LogLevel};
 pub use fields::{parse_ttl, spell_ttl};
 pub use layers::{Source, Sources};
 pub use lists::check_token_name;
@@ -46,7 +50,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub data_dir: PathBuf,
     pub roles: Roles,
+    #[cfg(feature = "server")]
     pub http: HttpOptions,
+    #[cfg(feature = "server")]
     pub limits: LimitsOptions,
     pub buffer: BufferOptions,
     pub store: StoreOptions,
@@ -158,23 +164,6 @@ pub struct LogOptions {
     pub format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, otherwise JSON.
-    Auto,
-    Text,
-    Json,
-}
-
 /// A configuration, and how it came about.
 #[derive(Clone)]
 pub struct Loaded {
@@ -183,7 +172,9 @@ pub struct Loaded {
     pub settings: Vec<Setting>,
     pub file: Option<PathBuf>,
     /// The file and the values as they were, secrets included, to see what a reload changes.
+    #[cfg(feature = "server")]
     text: Option<layers::FileText>,
+    #[cfg(feature = "server")]
     merged: layers::Merged,
 }
 
@@ -239,7 +230,15 @@ fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded
     match narrow::narrow(&merged) {
         Ok(config) if faults.is_empty() => {
             let path = file.as_ref().map(|file| file.path.clone());
-            Ok(Loaded { config, settings: merged.settings(), file: path, text: file, merged })
+            Ok(Loaded {
+                config,
+                settings: merged.settings(),
+                file: path,
+                #[cfg(feature = "server")]
+                text: file,
+                #[cfg(feature = "server")]
+                merged,
+            })
         }
         Ok(_) => Err(ConfigError { faults }),
         Err(more) => {

@@ -9,13 +9,18 @@
 //!   no attempt is counted. It probes the store, and goes on by itself;
 //! * what fails alone while the store is healthy is tried again later, and dead-lettered after `attempts_max`.
 //!
-//! It never sends a message to the dead letters because of an outage, and never drops one.
+//! [`Handler`] is what stands around `apply` where the queue itself hands batches over, and removes what is not returned
+//! to it (AWS Lambda).
+//!
+//! Neither sends a message to the dead letters because of an outage, and neither drops one.
 
 mod apply;
 mod attempts;
 mod backoff;
 mod breaker;
+mod handler;
 mod held;
+mod report;
 mod rulings;
 mod settle;
 mod worker;
@@ -24,6 +29,7 @@ use std::time::Duration;
 
 pub use apply::{Done, Retry, Verdict, apply};
 pub use breaker::Breaker;
+pub use handler::Handler;
 pub use rulings::{Policy, RuleSource, Rulings};
 pub use worker::Consumer;
 

@@ -10,7 +10,7 @@
 //! *Places* (`buffer`, `store`) hold data at rest, hide their backend in an enum, and open as halves, so that direction
 //! is a type. *Movers* (`ingest`, `consumer`, `serve`) carry data from one place to the next, know no backend, and never
 //! import each other. Around the road stand the edges that a caller meets (`http`, `admin`, `openapi`, `problem`), what
-//! decides (`ttl`, `auth`, `config`, `doctor`), and what joins (`app`, `cli`).
+//! decides (`ttl`, `auth`, `config`, `doctor`), and what joins (`app`, `cli`, and `function` for AWS Lambda).
 
 // What travels, and how long it lives.
 pub mod envelope;
@@ -51,9 +51,9 @@ pub mod openapi;
 pub mod problem;
 
 // What decides.
-#[cfg(feature = "server")]
+#[cfg(feature = "config")]
 pub mod auth;
-#[cfg(feature = "server")]
+#[cfg(feature = "config")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod doctor;
@@ -63,4 +63,6 @@ pub mod doctor;
 pub mod app;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(all(feature = "config", feature = "sqs"))]
+pub mod function;
 pub mod telemetry;

@@ -64,7 +64,7 @@ impl Hash {
         Some(Self(bytes))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

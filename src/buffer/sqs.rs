@@ -39,6 +39,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 
 pub use appender::Appender;
 pub use create::{CreateError, Effect, Made, Mode, Plan, create};
+pub use dead::Burier;
 pub use facts::{QueueFacts, Redrive};
 pub use inspect::{Action, Actions, Inspected, Look, Seen, inspect};
 pub use taker::Taker;

@@ -6,13 +6,12 @@ use std::path::Path;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
 
 use super::CliResult;
 use super::config::Layers;
 use super::output::print;
 use crate::app::{self, App};
-use crate::config::{Access, BufferOptions, Config, Loaded, LogFormat, LogLevel, Role, StoreOptions, load};
+use crate::config::{Access, BufferOptions, Config, Loaded, Role, StoreOptions, load};
 use crate::envelope::Clock;
 use crate::telemetry::logs;
 
@@ -31,7 +30,7 @@ pub struct Args {
 pub fn run(args: Args) -> CliResult {
     let sources = args.layers.sources();
     let loaded = load(&sources).map_err(|error| error.to_string())?;
-    logs::init(level(loaded.config.log.level), format(loaded.config.log.format));
+    logs::init(loaded.config.log.level, loaded.config.log.format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the system gives no threads: {error}"))?;
     runtime.block_on(async {
@@ -71,24 +70,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-fn format(format: LogFormat) -> logs::Format {
-    match format {
-        LogFormat::Auto => logs::Format::Auto,
-        LogFormat::Text => logs::Format::Text,
-        LogFormat::Json => logs::Format::Json,
     }
 }
 

@@ -85,6 +85,11 @@ impl Sources {
         Self { file, environment, flags }
     }
 
+    /// Is there to be a configuration file, or the text of one?
+    pub fn name_a_file(&self) -> bool {
+        self.file_path().is_some() || self.variable(ENV_TEXT).is_some()
+    }
+
     /// The configuration file, if there is to be one.
     pub fn file_path(&self) -> Option<PathBuf> {
         self.file.clone().or_else(|| self.variable(ENV_FILE).map(PathBuf::from))
@@ -142,6 +147,7 @@ impl Merged {
     }
 
     /// The keys whose values differ.
+    #[cfg(feature = "server")]
     pub fn changed(&self, other: &Self) -> Vec<String> {
         let differs = |(key, at): &(&String, &Located)| other.get(key).is_none_or(|theirs| theirs.value != at.value);
         self.0.iter().filter(differs).map(|(key, _)| key.clone()).collect()

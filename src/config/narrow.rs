@@ -1,10 +1,11 @@
 //! From keys to [`Config`], and what must fit together.
 
+#[cfg(feature = "server")]
+mod planes;
 mod store;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +13,15 @@ use std::time::Duration;
 use super::fields::{Fields, parse_ttl};
 use super::layers::Merged;
 use super::{
-    Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, HttpOptions, LimitsOptions, LogFormat, LogLevel,
-    LogOptions, Role, Roles, StoreOptions, lists,
+    Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, LogFormat, LogLevel, LogOptions, Role, Roles,
+    StoreOptions, lists,
 };
 use crate::buffer::{self, HIDE_MAX};
-use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
-use crate::ingest::SetRate;
 use crate::ttl::{Rules, ScopePattern, Ttl};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
-/// Sets per second and account, and those at once, that can be told from no limit: no process takes that many.
-const SETS_PER_SECOND_MAX: u32 = 1_000_000;
 
 pub(super) fn narrow(merged: &Merged) -> Result<Config, Vec<Fault>> {
     let mut fields = Fields::new(merged);
@@ -46,8 +42,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         path => Ok(PathBuf::from(path)),
     });
     let roles = roles(fields);
-    let http = http(fields);
-    let limits = limits(fields);
+    #[cfg(feature = "server")]
+    let (http, limits) = (planes::http(fields), planes::limits(fields));
     let data_dir_or_here = data_dir.clone().unwrap_or_default();
     let buffer = buffer(fields, &data_dir_or_here);
     let store = store::read(fields, &data_dir_or_here);
@@ -67,7 +63,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         admin_listen: admin_listen?,
         data_dir: data_dir?,
         roles: roles?,
+        #[cfg(feature = "server")]
         http,
+        #[cfg(feature = "server")]
         limits,
         buffer: buffer?,
         store: store?,
@@ -103,29 +101,6 @@ fn roles(fields: &mut Fields<'_>) -> Option<Roles> {
         return None;
     }
     Some(Roles(roles))
-}
-
-fn http(fields: &mut Fields<'_>) -> HttpOptions {
-    let wait = 100 * MILLISECOND..=10 * MINUTE;
-    HttpOptions {
-        connections_max: fields.count("http.connections_max", 1..=100_000),
-        header_read_timeout: fields.duration("http.header_read_timeout", 100 * MILLISECOND..=5 * MINUTE),
-        body_read_timeout: fields.duration("http.body_read_timeout", wait.clone()),
-        request_timeout: fields.duration("http.request_timeout", wait),
-        idle_timeout: fields.duration("http.idle_timeout", 100 * MILLISECOND..=HOUR),
-        drain_deadline: fields.duration("http.drain_deadline", Duration::ZERO..=10 * MINUTE),
-    }
-}
-
-fn limits(fields: &mut Fields<'_>) -> LimitsOptions {
-    let keys_per_request_max = fields.count("limits.keys_per_request_max", 1..=KEYS_PER_REQUEST_MAX as u32);
-    let per_second = NonZeroU32::new(fields.number("limits.sets_per_second", 0..=SETS_PER_SECOND_MAX));
-    let burst = NonZeroU32::new(fields.number("limits.sets_burst", 0..=SETS_PER_SECOND_MAX));
-    if per_second.is_none() && burst.is_some() {
-        fields.refuse("limits.sets_burst", "is for limits.sets_per_second alone: set that too, or leave this at 0");
-    }
-    let set_rate = per_second.map(|per_second| SetRate { per_second, burst: burst.unwrap_or(per_second) });
-    LimitsOptions { keys_per_request_max, set_rate }
 }
 
 fn buffer(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<BufferOptions> {

@@ -31,6 +31,14 @@ pub struct Done {
     pub outcomes: Vec<Outcome>,
 }
 
+impl Done {
+    /// Keys that a reader sees anew.
+    pub fn changed(&self) -> usize {
+        let changes = |outcome: &&Outcome| matches!(outcome, Outcome::Written | Outcome::Deleted);
+        self.outcomes.iter().filter(changes).count()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     pub id: String,

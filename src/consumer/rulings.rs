@@ -1,7 +1,7 @@
 //! What `apply` asks: TTL rules, and who may touch what.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -44,7 +44,8 @@ pub struct RuleSource {
 }
 
 struct Kept {
-    loaded: Instant,
+    /// By both clocks: a machine that is frozen (AWS Lambda) may stop the one, and a person may set back the other.
+    loaded: (Instant, SystemTime),
     /// The static rules that `joined` was made of: a reload of the configuration shows at once.
     of: Arc<Rules>,
     joined: Arc<Rules>,
@@ -60,14 +61,33 @@ impl RuleSource {
         // Held while it loads: others that need the rules would load the very same.
         let mut kept = self.kept.lock().await;
         if let Some(kept) = &*kept
-            && kept.loaded.elapsed() < RULES_AGE_MAX
+            && is_young(kept.loaded)
             && Arc::ptr_eq(&kept.of, &of)
         {
             return Ok(Rulings { rules: kept.joined.clone(), grants });
         }
-        let loaded = Instant::now();
+        let loaded = (Instant::now(), SystemTime::now());
         let joined = Arc::new(of.with_dynamic(self.book.load().await?));
         *kept = Some(Kept { loaded, of, joined: joined.clone() });
         Ok(Rulings { rules: joined, grants })
+    }
+}
+
+fn is_young((monotonic, wall): (Instant, SystemTime)) -> bool {
+    monotonic.elapsed() < RULES_AGE_MAX && wall.elapsed().is_ok_and(|age| age < RULES_AGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_grow_old_by_either_clock_and_a_clock_that_was_set_back_makes_none_young() {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        assert!(is_young((now, wall)));
+        assert!(!is_young((now, wall - RULES_AGE_MAX)), "frozen together with the monotonic clock");
+        assert!(!is_young((now, wall + Duration::from_secs(3_600))), "set back since");
+        tokio::time::advance(RULES_AGE_MAX).await;
+        assert!(!is_young((now, wall)));
     }
 }

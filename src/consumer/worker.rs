@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::buffer::{Delivery, TAKE_MAX, Taker};
-use crate::envelope::limits::ID_BYTES_MAX;
 use crate::envelope::{Clock, Poison, PoisonCode};
 use crate::store::{Outcome, Writer};
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreCall;
-use crate::telemetry::{Metrics, trace};
 
 use super::apply::{Done, Retry, Verdict, apply};
 use super::attempts::Attempts;
@@ -22,7 +21,7 @@ use super::backoff;
 use super::breaker::Breaker;
 use super::held::{Hand, Held};
 use super::rulings::RuleSource;
-use super::{Options, settle};
+use super::{Options, report, settle};
 
 /// Waits between tries of a message that failed alone. Long enough at the end that it costs nothing to keep trying.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -246,15 +245,12 @@ impl Consumer {
     fn note_done(&self, message: &Delivery, done: &Done) {
         self.written.fetch_add(1, Ordering::Relaxed);
         self.breaker.wrote();
-        let readable = |outcome: &Outcome| matches!(outcome, Outcome::Written | Outcome::Deleted);
-        let changed = done.outcomes.iter().filter(|outcome| readable(outcome)).count();
-        if changed > 0 {
+        if done.changed() > 0 {
             let time_ms = self.clock.now_ms().saturating_sub(done.at_ms);
             self.metrics.readable_after(Duration::from_millis(time_ms));
         }
         done.outcomes.iter().for_each(|outcome| self.metrics.outcome(outcome.as_str()));
-        let trace_id = trace::trace_id(message.traceparent.as_deref());
-        tracing::info!(id = %done.id, trace_id, keys = done.outcomes.len(), changed, "stored");
+        report::stored(message, done);
     }
 
     /// Offers a message again later, or, after enough attempts, returns it for the dead letters.
@@ -299,10 +295,7 @@ impl Consumer {
             } else {
                 self.settled(hand, message);
                 self.metrics.dead_letter(its.code.as_str());
-                let id = id_of(message);
-                let trace_id = trace::trace_id(message.traceparent.as_deref());
-                let message_id = &message.message_id.0;
-                tracing::warn!(id, trace_id, message_id, reason = %its.code, detail = %its.detail, "dead-lettered");
+                report::dead_lettered(message, its);
             }
         }
     }
@@ -324,15 +317,4 @@ fn spawn_vital(tasks: &TaskTracker, stop: &CancellationToken, work: impl Future<
         work.await;
         drop(guard);
     });
-}
-
-/// The `id` of a wire form that can't be stored, for its log line: what it says of itself, if it says anything that an
-/// id may be.
-fn id_of(message: &Delivery) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        id: String,
-    }
-    let named = serde_json::from_slice::<Named>(&message.body).ok()?;
-    (named.id.len() <= ID_BYTES_MAX).then_some(named.id)
 }

@@ -167,6 +167,7 @@ impl Catalog {
     }
 
     /// The next page of a walk, or the first one. It looks at about `look_max` keys, at least one.
+    #[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "Redis has a clock of its own"))]
     pub async fn page(
         &self,
         choice: &Choice,
@@ -182,6 +183,7 @@ impl Catalog {
     }
 
     /// One live entry without its payload.
+    #[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "Redis has a clock of its own"))]
     pub async fn find(&self, key: &WebhookKey, now_ms: u64) -> Result<Option<Seen>, ReadError> {
         match self {
             #[cfg(feature = "embedded")]

@@ -3,12 +3,21 @@
 //! Set up once, by the binary alone. The library only emits: one line per event that matters, with the `id` of the
 //! event where there is one, and never a payload, a token or a password.
 
-#![cfg(feature = "server")]
+#![cfg(feature = "config")]
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -19,7 +28,8 @@ pub enum Format {
 }
 
 /// Starts logging for the whole process. A second call changes nothing.
-pub fn init(level: LevelFilter, format: Format) {
+pub fn init(level: Level, format: Format) {
+    let level = filter(level);
     // Libraries log at `warn` at least: their `info` is of no use to an operator.
     let libraries = level.min(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("{libraries},hookcache={level}"));
@@ -39,4 +49,14 @@ pub fn init(level: LevelFilter, format: Format) {
     } else {
         builder.try_init()
     };
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
 }

@@ -149,6 +149,14 @@ async fn a_reload_never_opens_what_asked_for_tokens_unless_none_is_written_out()
 }
 
 #[tokio::test]
+async fn a_reload_never_lets_everybody_set_everything_where_callers_were_listed() {
+    let mut running = Running::start("[[auth.callers]]\nname = \"arn:up\"", vec![]).await;
+    running.rewrite("");
+    running.reported(|report| report.as_ref().is_err_and(|error| error.to_string().contains("auth.callers"))).await;
+    assert!(running.live.auth.grants().callers.as_ref().is_some_and(|callers| callers.contains_key("arn:up")));
+}
+
+#[tokio::test]
 async fn sighup_reads_the_file_again_and_tells_a_lasting_fault_again() {
     let mut running = Running::start("", vec![]).await;
     running.rewrite("lisen = 1");

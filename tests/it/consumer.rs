@@ -15,13 +15,12 @@ use hookcache::store::redis::Mode;
 use hookcache::store::{self, Acknowledge, Entry, Reader, RuleBook, Writer};
 use hookcache::telemetry::Metrics;
 use hookcache::ttl::{Rules, Scope, ScopePattern, Ttl};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Redis, TempDir, dead_letters, eventually};
+use crate::support::{Redis, Staller, TempDir, dead_letters, eventually};
 
 mod failover;
 
@@ -372,63 +371,16 @@ async fn a_stop_finishes_what_is_in_hand_and_leaves_the_rest() {
     }
 }
 
-/// Leads to Redis, and stops passing on whatever holds `stall-me`, until it is told to go on.
-struct Staller {
-    url: String,
-    stalled: Arc<AtomicU64>,
-    go_on: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-impl Staller {
-    async fn start(redis: &Redis) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("redis://{}", listener.local_addr().expect("an address"));
-        let (stalled, go_on, port) = (Arc::new(AtomicU64::new(0)), watch::Sender::new(false), redis.port());
-        let (count, going) = (stalled.clone(), go_on.subscribe());
-        let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", port)).await.expect("Redis listens");
-                tokio::spawn(Self::pass(client, server, count.clone(), going.clone()));
-            }
-        });
-        Self { url, stalled, go_on, task }
-    }
-
-    async fn pass(client: TcpStream, server: TcpStream, stalled: Arc<AtomicU64>, mut going: watch::Receiver<bool>) {
-        let (mut from, mut back) = client.into_split();
-        let (mut answers, mut to) = server.into_split();
-        tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
-        let mut buffer = vec![0; 1 << 16];
-        while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            if String::from_utf8_lossy(&buffer[..count]).contains("stall-me") && !*going.borrow() {
-                stalled.fetch_add(1, Ordering::Relaxed);
-                going.wait_for(|go| *go).await.expect("the test is still there");
-            }
-            if to.write_all(&buffer[..count]).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Staller {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 #[tokio::test]
 async fn a_batch_that_is_stuck_holds_up_no_other() {
     let redis = Redis::start().await;
     let staller = Staller::start(&redis).await;
-    let mut road = Road::new(staller.url.clone());
+    let mut road = Road::new(staller.url());
     // One poller, so that it is not merely another poller that goes on.
     road.options.pollers = 1;
     let running = road.consume();
     road.append_set("up", "a", &["stall-me"]).await;
-    let stalled = staller.stalled.clone();
-    eventually("the first batch is stuck", || async { (stalled.load(Ordering::Relaxed) > 0).then_some(()) }).await;
+    staller.until_stalled().await;
     for i in 0..50 {
         road.append_set("up", "a", &[&format!("k{i}")]).await;
     }
@@ -436,7 +388,7 @@ async fn a_batch_that_is_stuck_holds_up_no_other() {
         road.stored(&format!("k{i}")).await;
     }
     assert_eq!(redis_command(&redis, "EXISTS hc:v1:k:{}:stall-me").await, ":0\r\n");
-    staller.go_on.send_replace(true);
+    staller.go_on();
     eventually("the first batch is stored", || async {
         (redis_command(&redis, "EXISTS hc:v1:k:{}:stall-me").await == ":1\r\n").then_some(())
     })

@@ -18,6 +18,7 @@ mod harness;
 mod http_api;
 mod keys;
 mod kill;
+mod lambda;
 mod limits;
 mod operations;
 mod pipeline;

@@ -23,10 +23,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "serve", "admin", "openapi"]),
     ("doctor", &["buffer", "store", "disk"]),
-    ("config", &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve"]),
+    ("config", &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve", "telemetry"]),
 ];
 /// These join the rest, and may import everything.
-const JOINERS: &[&str] = &["app", "cli", "main", "lib"];
+const JOINERS: &[&str] = &["app", "cli", "function", "main", "lib"];
 
 /// A crate, and the only places whose sources may name it.
 const CONFINED: &[(&str, &[&str])] = &[

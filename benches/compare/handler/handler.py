@@ -1,6 +1,6 @@
 """A queue handler as people write it today: json.loads, then a pipeline of SETs, with redis-py and hiredis.
 
-It reads batches of raw message bodies (one JSON array of strings a line), writes each payload under each of its keys,
+Called by itself it reads batches of raw message bodies (one JSON array of strings a line), writes each payload under each of its keys,
 and prints its CPU time per message. `benches/consumer.rs` runs it beside hookcache's own consumer, on the same batches.
 """
 
@@ -43,4 +43,5 @@ def main():
     print(f"{spent / messages * 1e6:.3f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

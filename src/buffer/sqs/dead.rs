@@ -1,11 +1,15 @@
 //! Burying: a dead letter is a message in a queue of its own, whose reason and detail travel as message attributes.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use tokio::sync::OnceCell;
 
 use super::entry::{Attributes, DETAIL, MESSAGE_ID, REASON, legal_detail};
 use super::outgoing::{self, Outgoing};
 use super::taker::Taker;
-use super::{DEAD_LETTER_KEY, QUEUE_KEY};
+use super::{DEAD_LETTER_KEY, OpenError, Options, QUEUE_KEY, check_urls, connect};
 use crate::buffer::{Delivery, Receipt, Unavailable};
 use crate::envelope::Poison;
 
@@ -15,6 +19,42 @@ const REMOVES_MAX: u32 = 3;
 const REMOVE_PAUSE: Duration = Duration::from_millis(300);
 
 type Results = Vec<Result<(), Unavailable>>;
+
+/// Buries what it has not taken itself. Its client is made when there is something to bury for the first time: most
+/// processes never need it, and it takes longer to make than a batch.
+#[derive(Clone)]
+pub struct Burier {
+    options: Options,
+    client: Arc<OnceCell<Client>>,
+}
+
+impl Burier {
+    pub fn new(options: Options) -> Result<Self, OpenError> {
+        check_urls(&options)?;
+        Ok(Self { options, client: Arc::default() })
+    }
+
+    pub async fn bury(&self, messages: &[(Delivery, Poison)]) -> Results {
+        let client = match self.client.get_or_try_init(|| self.connect()).await {
+            Ok(client) => client,
+            Err(error) => return vec![Err(Unavailable(error.to_string())); messages.len()],
+        };
+        let mut results = Vec::with_capacity(messages.len());
+        for batch in outgoing::batches(messages.iter().map(letter).collect()) {
+            results.extend(send(client, &self.options, batch).await);
+        }
+        results
+    }
+
+    /// Its failure is tried again at the next burial.
+    async fn connect(&self) -> Result<Client, OpenError> {
+        Ok(connect::connect(&self.options).await?.calls)
+    }
+}
+
+async fn send(client: &Client, options: &Options, letters: Vec<Outgoing<'_>>) -> Results {
+    outgoing::send(client, (DEAD_LETTER_KEY, &options.dead_letter_url), letters).await
+}
 
 /// A message as it will lie among the dead letters.
 fn letter((delivery, poison): &(Delivery, Poison)) -> Outgoing<'_> {
@@ -48,8 +88,7 @@ impl Taker {
 
     /// Sends first, and deletes only what was sent: a crash in between leaves a second copy rather than none.
     async fn bury_batch(&self, messages: &[(Delivery, Poison)], letters: Vec<Outgoing<'_>>) -> Results {
-        let queue = (DEAD_LETTER_KEY, self.options.dead_letter_url.as_str());
-        let sent = outgoing::send(&self.clients.calls, queue, letters).await;
+        let sent = send(&self.clients.calls, &self.options, letters).await;
         let buried: Vec<Receipt> = messages
             .iter()
             .zip(&sent)

@@ -9,6 +9,7 @@ pub mod cloudformation;
 pub mod cluster;
 pub mod dead;
 pub mod hookcache;
+pub mod lambda;
 pub mod localstack;
 pub mod microburst;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod sqs;
 pub mod sqs_stand_in;
 pub mod sqs_tap;
 pub mod stack;
+pub mod staller;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -29,6 +31,7 @@ pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use cluster::Cluster;
 pub use dead::dead_letters;
 pub use hookcache::Hookcache;
+pub use lambda::Lambda;
 pub use localstack::LocalStack;
 pub use microburst::Microburst;
 pub use redis::{Program, Redis};
@@ -36,6 +39,7 @@ pub use sentinels::Sentinels;
 pub use sqs::{LocalAwsSqs, Ministack, Queues};
 pub use sqs_stand_in::SqsStandIn;
 pub use sqs_tap::SqsTap;
+pub use staller::Staller;
 pub use tempfile::TempDir;
 
 /// How long a test waits for a state before it fails. Far more than a loaded machine needs.

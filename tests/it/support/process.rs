@@ -85,6 +85,10 @@ impl Process {
         eventually(&format!("the end of {program}"), exited).await
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child can be asked").is_some()
+    }
+
     /// Sends a signal, such as `HUP`; `STOP` and `CONT` freeze it and let it go on.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();

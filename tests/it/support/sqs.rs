@@ -33,12 +33,17 @@ pub struct LocalAwsSqs {
 
 impl Ministack {
     pub async fn start() -> Self {
+        Self::start_services("sqs").await
+    }
+
+    /// Several, with commas between them.
+    pub async fn start_services(services: &str) -> Self {
         let port = free_port();
         let env = [
             ("GATEWAY_PORT", port.to_string()),
             ("BIND_HOST", "127.0.0.1".into()),
             ("MINISTACK_HOST", "127.0.0.1".into()),
-            ("SERVICES", "sqs".into()),
+            ("SERVICES", services.into()),
             ("LOG_LEVEL", "WARNING".into()),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();

@@ -49,6 +49,16 @@ impl Stack {
         )
     }
 
+    /// The variables that lead the Lambda to it.
+    pub fn function_environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("HOOKCACHE_STORE__URL", self.redis.url()),
+            ("HOOKCACHE_BUFFER__QUEUE_URL", self.queues.queue_url.clone()),
+            ("HOOKCACHE_BUFFER__DEAD_LETTER_URL", self.queues.dead_letter_url.clone()),
+            ("HOOKCACHE_BUFFER__ENDPOINT_URL", self.sqs.endpoint_url()),
+        ]
+    }
+
     /// The program over it, with more lines of configuration.
     pub async fn hookcache(&self, toml: &str, args: &[&str]) -> Hookcache {
         let folder = tempfile::tempdir().expect("a temporary folder");
