@@ -248,5 +248,5 @@ async fn both_doors_do_the_same_with_templates_by_velocity() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_both_doors_do_the_same_with_localstack() {
-    both_doors_do_the_same(Door::LocalStack(LocalStack::start().await)).await;
+    both_doors_do_the_same(Door::LocalStack(Box::new(LocalStack::start().await))).await;
 }

@@ -45,7 +45,7 @@ impl From<Reply> for Answer {
 
 pub enum Door {
     StandIn(Box<StandIn>),
-    LocalStack(LocalStack),
+    LocalStack(Box<LocalStack>),
 }
 
 impl Door {
