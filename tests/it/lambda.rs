@@ -130,9 +130,9 @@ async fn what_the_queue_holds_is_stored_and_poison_is_dead_lettered_at_once_with
 
     // One line for each message, with its names and its reason.
     let id_of = |body: &str| serde_json::from_str::<Value>(body).expect("JSON")["id"].clone();
-    let stored = lambda.log("stored");
+    let stored = lambda.logged("stored", 12).await;
     assert!(sets.iter().all(|body| stored.iter().any(|line| line["id"] == id_of(body))), "{stored:?}");
-    let buried = lambda.log("dead-lettered");
+    let buried = lambda.logged("dead-lettered", 2).await;
     let line = buried.iter().find(|line| line["id"] == id_of(&forbidden)).expect("a line");
     assert_eq!((&line["reason"], &line["level"]), (&"forbidden-account".into(), &"WARN".into()));
     assert!(buried.iter().all(|line| line["message_id"].as_str().is_some_and(|id| !id.is_empty())), "{buried:?}");

@@ -112,5 +112,5 @@ async fn a_configuration_that_cannot_be_is_refused_at_start_with_its_key() {
     let lambda = Lambda::start(&[("LAMBDA_TASK_ROOT", &folder), ("HOOKCACHE_CONFIG", &named)]).await;
     lambda.until_idle().await;
     let open = "auth.callers is empty: whoever may put into the queue may set every account";
-    assert_eq!(lambda.log(open).len(), 1, "{}", lambda.captured().stderr);
+    lambda.logged(open, 1).await;
 }

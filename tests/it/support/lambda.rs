@@ -130,11 +130,15 @@ impl Lambda {
         self.process.captured()
     }
 
-    /// Its log lines with this message.
-    pub fn log(&self, message: &str) -> Vec<Value> {
-        let lines = self.captured().stderr;
-        let parsed = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        parsed.filter(|line| line["message"] == message).collect()
+    /// Its log lines with this message, once there are so many: they are read a moment after they were written.
+    pub async fn logged(&self, message: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} lines of log: {message}"), || async {
+            let log = self.captured().stderr;
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let found: Vec<Value> = lines.filter(|line| line["message"] == message).collect();
+            (found.len() >= count).then_some(found)
+        })
+        .await
     }
 }
 

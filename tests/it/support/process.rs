@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,6 +36,8 @@ pub struct Process {
     recipe: Recipe,
     child: Child,
     captured: Arc<Mutex<Captured>>,
+    /// They read what it writes, and end with it.
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -47,8 +50,8 @@ impl Process {
     /// Starts it, and does not wait.
     pub fn spawn(recipe: Recipe) -> Self {
         let captured = Arc::default();
-        let child = launch(&recipe, &captured);
-        Self { recipe, child, captured }
+        let (child, readers) = launch(&recipe, &captured);
+        Self { recipe, child, captured, readers }
     }
 
     /// Waits until it is ready. Panics with its output when it ends before.
@@ -60,7 +63,7 @@ impl Process {
     /// Kills it if it still runs, and starts it again with the same arguments; what it writes is kept.
     pub async fn start_again(&mut self) {
         self.kill9();
-        self.child = launch(&self.recipe, &self.captured);
+        (self.child, self.readers) = launch(&self.recipe, &self.captured);
         self.wait_ready().await;
     }
 
@@ -77,12 +80,15 @@ impl Process {
         self.until_exit().await
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and all that it wrote is captured.
     pub async fn until_exit(&mut self) -> ExitStatus {
         let program = self.recipe.program.display().to_string();
         let child = Mutex::new(&mut self.child);
         let exited = || async { child.lock().expect("no holder panics").try_wait().expect("our child can be asked") };
-        eventually(&format!("the end of {program}"), exited).await
+        let status = eventually(&format!("the end of {program}"), exited).await;
+        let read = || async { self.readers.iter().all(JoinHandle::is_finished).then_some(()) };
+        eventually(&format!("the last that {program} wrote"), read).await;
+        status
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -152,7 +158,7 @@ impl Drop for Process {
     }
 }
 
-fn launch(recipe: &Recipe, captured: &Arc<Mutex<Captured>>) -> Child {
+fn launch(recipe: &Recipe, captured: &Arc<Mutex<Captured>>) -> (Child, [JoinHandle<()>; 2]) {
     let mut child = Command::new(&recipe.program)
         .args(&recipe.args)
         .envs(recipe.env.iter().map(|(name, value)| (name, value)))
@@ -161,20 +167,28 @@ fn launch(recipe: &Recipe, captured: &Arc<Mutex<Captured>>) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("{} does not start: {e}: run `make tools`", recipe.program.display()));
-    capture(child.stdout.take().expect("it is piped"), Arc::clone(captured), |captured| &mut captured.stdout);
-    capture(child.stderr.take().expect("it is piped"), Arc::clone(captured), |captured| &mut captured.stderr);
-    child
+    let stdout = child.stdout.take().expect("it is piped");
+    let stderr = child.stderr.take().expect("it is piped");
+    let readers = [
+        capture(stdout, Arc::clone(captured), |captured| &mut captured.stdout),
+        capture(stderr, Arc::clone(captured), |captured| &mut captured.stderr),
+    ];
+    (child, readers)
 }
 
 /// Reads until the process closes its end, so that a full pipe never stops it.
-fn capture(mut from: impl Read + Send + 'static, into: Arc<Mutex<Captured>>, part: fn(&mut Captured) -> &mut String) {
+fn capture(
+    mut from: impl Read + Send + 'static,
+    into: Arc<Mutex<Captured>>,
+    part: fn(&mut Captured) -> &mut String,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut chunk) {
             let text = String::from_utf8_lossy(&chunk[..length]);
             part(&mut into.lock().expect("no holder panics")).push_str(&text);
         }
-    });
+    })
 }
 
 /// Does this very process listen on that port of 127.0.0.1?
