@@ -27,7 +27,7 @@ pub mod wire;
 
 pub use grants::{Accounts, Grants, Refusal};
 pub use items::first_items;
-pub use names::{Account, Flow, NameError, WebhookKey};
+pub use names::{Account, Flow, NameError, SiteId, WebhookKey};
 pub use peek::{Peek, peek};
 pub use request::{DeleteRequest, Event, Fault, FaultCode, SetRequest};
 pub use stamp::{Clock, Stamp, Stamper};

@@ -32,9 +32,15 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod serve;
 
-// What a page links to.
+// Page links: what a page links to, where pages come from, and who brings them.
+#[cfg(feature = "server")]
+pub mod confluence;
 #[cfg(feature = "server")]
 pub mod extract;
+#[cfg(feature = "server")]
+pub mod page;
+#[cfg(feature = "server")]
+pub mod registry;
 
 // What both embedded places stand on.
 #[cfg(feature = "embedded")]
