@@ -172,8 +172,10 @@ impl Registry {
         todo!()
     }
 
-    /// False where there is no such site.
-    pub async fn set_state(&self, site: &SiteId, state: SiteState) -> Result<bool, Unavailable> {
+    /// What happened at `at_ms` (milliseconds since the epoch) to the site: tasks come in any order, and more than once, so
+    /// what is older than the last change of its state (or than its last joining, at the given `added_ms`) changes
+    /// nothing. False where nothing was changed, and where there is no such site.
+    pub async fn set_state(&self, site: &SiteId, state: SiteState, at_ms: u64) -> Result<bool, Unavailable> {
         todo!()
     }
 

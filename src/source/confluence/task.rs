@@ -1,7 +1,7 @@
 //! What lies in the pages queue: a task, in a wire form of its own.
 //!
 //! ```json
-//! {"v":1,"id":"018f...","at":1767225600123,"site":"acme","account":"acme","page":{"id":"123","event":"page_updated"}}
+//! {"v":1,"id":"018f...","at":1767225600123,"site":"acme","account":"acme","page":{"id":"123","event":"page_updated","version":7}}
 //! ```
 //!
 //! or `"space"`, `"lifecycle"`, `"reindex"` in place of `"page"`. Whoever takes it out checks all of it again.
@@ -28,6 +28,8 @@ pub enum What {
     Page {
         page: u64,
         event: EventName,
+        /// The page's version as the event has it, where it does: a site may answer with an older one for a moment.
+        version: Option<u64>,
     },
     /// Something happened to a whole space.
     Space {
