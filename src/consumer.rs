@@ -13,7 +13,6 @@
 
 mod apply;
 mod attempts;
-mod backoff;
 mod breaker;
 mod held;
 mod rulings;

@@ -46,6 +46,9 @@ pub mod registry;
 #[cfg(feature = "embedded")]
 pub mod disk;
 
+// What everybody who waits for another stands on.
+pub mod backoff;
+
 // The edges.
 #[cfg(feature = "server")]
 pub mod admin;

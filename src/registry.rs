@@ -81,7 +81,7 @@ pub struct PageRow {
     pub status: Option<Status>,
     pub last_event: Option<(EventName, u64)>,
     pub last_fetch: Option<Fetched>,
-    /// The last full sweep that met it.
+    /// The number of the last reindex that met it.
     pub sweep: u64,
 }
 
@@ -98,11 +98,12 @@ pub struct Fetched {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     pub site: SiteId,
-    /// Strictly increasing per site: the number of a full sweep, too.
+    /// Strictly increasing per site; pages that it meets are marked with it ([`PageRow::sweep`]).
     pub number: u64,
     pub scope: ReindexScope,
+    /// When it was asked for; of several askings that it stands for, the last.
     pub asked_ms: u64,
-    /// When its first page was listed.
+    /// When its first page was listed, by the earlier one of the site's clock and ours.
     pub began_ms: Option<u64>,
     /// Pages changed before this moment end an incremental run.
     pub watermark_ms: Option<u64>,
@@ -112,7 +113,18 @@ pub struct Run {
     pub pages_seen: u64,
     pub pages_changed: u64,
     pub pages_swept: u64,
+    /// What it waits for, where it can't go on now.
+    pub waiting: Option<Waiting>,
     pub ended: Option<Ended>,
+}
+
+/// Why an open run does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Nobody claims it before.
+    pub until_ms: u64,
+    /// For the operator.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +139,15 @@ pub struct Ended {
     pub at_ms: u64,
     /// Why it failed; `None` for success.
     pub error: Option<String>,
+}
+
+/// How far the reindexes of all active sites are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    pub open_runs: u64,
+    /// The earliest of the sites' last successes ([`Registry::last_success`]); where a site has none, when it was added.
+    /// `None` where there is no active site.
+    pub oldest_ms: Option<u64>,
 }
 
 /// What is claimed for a time, so that one process at a time works on a site.
@@ -201,7 +222,7 @@ impl Registry {
     }
 
     /// What was read of pages; makes the rows where there are none. Leaves `last_event` as it is. An older fetch never
-    /// overwrites a later one.
+    /// overwrites a later one; only `sweep` never falls, whichever fetch is older.
     pub async fn note_read(&self, site: &SiteId, rows: &[PageRow]) -> Result<(), Unavailable> {
         todo!()
     }
@@ -246,24 +267,29 @@ impl Registry {
 
     // -- runs ---------------------------------------------------------------------------------------------------------
 
-    /// Asks for a reindex. Where one is open that covers it, that one stands; a full one widens an open one that has not
-    /// begun. Answers with the open run.
+    /// Asks for a reindex. Where one is open that covers it, that one stands, with `asked_ms` = `now_ms`. Where the open
+    /// one is narrower, it takes the wider scope (full > the earlier `Since` > the later one, `SinceLast`) and begins
+    /// anew, under a new number: who holds it loses it. Answers with the open run.
     pub async fn ask_for_run(&self, site: &SiteId, scope: ReindexScope, now_ms: u64) -> Result<Run, Unavailable> {
         todo!()
     }
 
-    /// Takes the open run of some active site, whose lease is free or over at `now_ms`, for `owner` until `until_ms`.
+    /// Takes the open run of some active site, whose lease is free or over at `now_ms`, and which waits for nothing then
+    /// ([`Run::waiting`]), for `owner` until `until_ms`. A SQLite registry has one process: what its last one held is
+    /// free when it opens.
     pub async fn claim_run(&self, owner: &str, now_ms: u64, until_ms: u64) -> Result<Option<Run>, Unavailable> {
         todo!()
     }
 
-    /// Keeps the run and its progress. False where the lease was lost, or the run or its site is gone: the caller stops.
+    /// Keeps the run and its progress, and renews the lease. False where the lease is another's, or the run, its scope or
+    /// its site is not what it was (or not active any more): the caller stops.
     pub async fn advance_run(&self, run: &Run, lease: &Lease) -> Result<bool, Unavailable> {
         todo!()
     }
 
-    /// Gives the run back unfinished, so that another may go on at once, or not before `not_before_ms`.
-    pub async fn release_run(&self, run: &Run, lease: &Lease, not_before_ms: u64) -> Result<(), Unavailable> {
+    /// Keeps the run as [`Self::advance_run`] does and gives it back unfinished, so that another may go on at once, or as
+    /// soon as what it waits for is over. Does nothing where the lease is another's.
+    pub async fn release_run(&self, run: &Run, lease: &Lease) -> Result<(), Unavailable> {
         todo!()
     }
 
@@ -279,6 +305,17 @@ impl Registry {
 
     /// Of the runs that ended well: the start of the last one, and of the last full one.
     pub async fn last_success(&self, site: &SiteId) -> Result<(Option<u64>, Option<u64>), Unavailable> {
+        todo!()
+    }
+
+    /// Resolves once a run was asked for through this process since the last call of it: saves whoever claims runs from
+    /// asking often. Wakes one waiter; may resolve for nothing.
+    pub async fn run_asked(&self) {
+        todo!()
+    }
+
+    /// One query.
+    pub async fn backlog(&self) -> Result<Backlog, Unavailable> {
         todo!()
     }
 }

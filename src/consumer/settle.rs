@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::backoff;
 use crate::buffer::Unavailable;
-
-use super::backoff;
 
 /// Tries of one entry, and the waits between them: about ten seconds in all. What is left then is offered again when
 /// its visibility ends, found to be a duplicate (or poison once more), and removed then.

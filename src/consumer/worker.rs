@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backoff;
 use crate::buffer::{Delivery, TAKE_MAX, Taker};
 use crate::envelope::limits::ID_BYTES_MAX;
 use crate::envelope::{Clock, Poison, PoisonCode};
@@ -18,7 +19,6 @@ use crate::telemetry::{Metrics, trace};
 
 use super::apply::{Done, Retry, Verdict, apply};
 use super::attempts::Attempts;
-use super::backoff;
 use super::breaker::Breaker;
 use super::held::{Hand, Held};
 use super::rulings::RuleSource;
