@@ -6,12 +6,14 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `places` | opening buffer and store |
+//! | `places` | opening buffer, store, registry and the queue of page links |
+//! | `page_links` | joining what reads pages |
 //! | `health` | readiness, and the depth of the buffer |
 //! | `checks` | what `doctor` finds of the places, for it and at every start |
 
 pub mod checks;
 mod health;
+mod page_links;
 mod places;
 
 use std::net::SocketAddr;
@@ -36,8 +38,9 @@ use crate::store::Catalog;
 use crate::telemetry::Metrics;
 
 use health::{Health, Needs};
+use page_links::Joint;
 use places::Places;
-pub use places::{uses_buffer, uses_store};
+pub use places::{uses_buffer, uses_page_links, uses_store};
 
 /// Why it can't start. The text says who must act, and names the key where it is one of the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ pub enum StartError {
     Buffer(String),
     #[error("{0}")]
     Store(String),
+    #[error("{0}")]
+    Registry(String),
     /// What `doctor` calls dangerous.
     #[error("{0}")]
     Refused(String),
@@ -71,6 +76,8 @@ pub struct App {
     data: Part,
     ingest: Option<Ingest>,
     consumer: Option<Part>,
+    /// What reads pages: they put into the buffer, so they stop before the consumer.
+    page_links: Vec<Part>,
     reloader: Part,
     control: Part,
 }
@@ -135,6 +142,10 @@ impl App {
                 .zip(consumer.as_ref())
                 .map(|((writer, ..), consumer)| (writer.clone(), consumer.breaker())),
             taker: places.buffer.as_ref().map(|(_, taker)| taker.clone()),
+            registry: places
+                .registry
+                .clone()
+                .filter(|_| config.roles.has_any(&[Role::Set, Role::Pages, Role::Reindex])),
         };
         let probes = probes(Health::new(needs, metrics.clone(), stopping.clone()));
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
@@ -143,6 +154,9 @@ impl App {
             serve: serve(&config, &places, &live, &metrics, &clock),
         }));
         let control = Plane::Control(control_plane(&config, &places, &live, &clock));
+        let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
+        let _hooks = page_links::hooks(&joint);
+        let page_links = page_links::start(&joint);
         drop(places);
 
         let plane = |listener, plane| {
@@ -155,6 +169,7 @@ impl App {
             ingest,
             control: plane(control_listener, control),
             consumer: consumer.map(|consumer| Part::start(&broken, |stop| consumer.run(stop))),
+            page_links,
             reloader: Part::start(&broken, |stop| {
                 reloader.run(stop, move |result| reload_metrics.reloaded(result.is_ok()))
             }),
@@ -179,7 +194,7 @@ impl App {
     }
 
     /// Stops in reverse: not ready any more, no new calls and the running ones finished, then the appends that outlive
-    /// their calls, the consumer, and the probes. Each within its own deadline. The places are closed when it returns,
+    /// their calls, what reads pages, the consumer, and the probes. Each within its own deadline. The places are closed when it returns,
     /// unless a deadline was too short.
     pub async fn stop(self) {
         self.stopping.cancel();
@@ -190,6 +205,7 @@ impl App {
         {
             tracing::warn!("some appends did not end in time; none of them was answered as accepted");
         }
+        futures_util::future::join_all(self.page_links.into_iter().map(Part::stop)).await;
         if let Some(consumer) = self.consumer {
             consumer.stop().await;
         }

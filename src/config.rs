@@ -28,9 +28,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Policy, TokenEntry};
-use crate::envelope::Grants;
 use crate::envelope::grants::Owner;
-use crate::{buffer, store, ttl};
+use crate::envelope::{Account, Accounts, Grants};
+use crate::source::confluence;
+use crate::{buffer, registry, store, ttl};
 
 pub use crate::consumer::Options as ConsumerOptions;
 pub use crate::http::Options as HttpOptions;
@@ -52,6 +53,8 @@ pub struct Config {
     pub store: StoreOptions,
     pub consumer: ConsumerOptions,
     pub get: GetOptions,
+    /// Absent while `confluence.enabled = false`.
+    pub page_links: Option<PageLinks>,
     /// The static rules; the dynamic ones lie in the store.
     pub ttl: ttl::Rules,
     pub access: Access,
@@ -66,6 +69,10 @@ pub enum Role {
     Consume,
     Get,
     Admin,
+    /// Reads the pages that something has happened to. Does nothing without page links.
+    Pages,
+    /// Reads sites as a whole. Does nothing without page links.
+    Reindex,
 }
 
 /// What this process does: at least one role.
@@ -73,7 +80,7 @@ pub enum Role {
 pub struct Roles(BTreeSet<Role>);
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Set, Self::Consume, Self::Get, Self::Admin];
+    pub const ALL: [Self; 6] = [Self::Set, Self::Consume, Self::Get, Self::Admin, Self::Pages, Self::Reindex];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,6 +88,8 @@ impl Role {
             Self::Consume => "consume",
             Self::Get => "get",
             Self::Admin => "admin",
+            Self::Pages => "pages",
+            Self::Reindex => "reindex",
         }
     }
 }
@@ -88,6 +97,10 @@ impl Role {
 impl Roles {
     pub fn has(&self, role: Role) -> bool {
         self.0.contains(&role)
+    }
+
+    pub fn has_any(&self, roles: &[Role]) -> bool {
+        roles.iter().any(|role| self.has(*role))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Role> + '_ {
@@ -118,6 +131,16 @@ pub struct GetOptions {
     pub max_age: Duration,
 }
 
+/// What the pages of Confluence sites link to.
+#[derive(Debug, Clone)]
+pub struct PageLinks {
+    /// Of sites that install the app; where absent, each has one of its own.
+    pub account: Option<Account>,
+    pub registry: registry::Options,
+    /// Where their tasks lie: a second instance of the place that the buffer is.
+    pub queue: BufferOptions,
+}
+
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -138,9 +161,17 @@ impl Access {
 }
 
 impl Config {
-    /// Who may set which accounts and which keys.
+    /// Who may set which accounts and which keys. Page links may set every account, and their keys are theirs alone.
     pub fn grants(&self) -> Grants {
-        Grants { callers: self.access.policy().callers(), reserved: self.reserved.clone() }
+        let (mut callers, mut reserved) = (self.access.policy().callers(), self.reserved.clone());
+        if self.page_links.is_some() {
+            let caller = confluence::CALLER.to_owned();
+            reserved.push((confluence::KEY_PREFIX.to_owned(), Owner::Source(caller.clone())));
+            if let Some(callers) = &mut callers {
+                callers.insert(caller, Accounts::All);
+            }
+        }
+        Grants { callers, reserved }
     }
 }
 
@@ -222,13 +253,19 @@ impl fmt::Display for ConfigError {
 /// Reads all sources. Touches no disk but the configuration file, and no network.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let file = sources.read_file().map_err(|fault| ConfigError { faults: vec![fault] })?;
-    load_with(sources, file)
+    load_with(sources, file, None)
 }
 
-/// The same, with the file's text as it was read before.
-fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded, ConfigError> {
+/// The same, with the file's text as it was read before. On a reload, `running` tells what the process has started
+/// with: what other keys are judged by, and only a restart changes, is taken from there.
+fn load_with(
+    sources: &Sources,
+    file: Option<layers::FileText>,
+    running: Option<&layers::Merged>,
+) -> Result<Loaded, ConfigError> {
     let (merged, mut faults) = layers::merge(sources, file.as_ref());
-    match narrow::narrow(&merged) {
+    let judged = running.map(|running| merged.with(reload::PINNED, running));
+    match narrow::narrow(judged.as_ref().unwrap_or(&merged)) {
         Ok(config) if faults.is_empty() => {
             let path = file.as_ref().map(|file| file.path.clone());
             Ok(Loaded { config, settings: merged.settings(), file: path, text: file, merged })
@@ -244,7 +281,7 @@ fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded
 /// Reads the text of a file alone. For the fuzzer, which has no file per text.
 #[cfg(fuzzing)]
 pub fn load_text(text: &str) -> Result<Loaded, ConfigError> {
-    load_with(&Sources::default(), Some(layers::FileText { path: "fuzz.toml".into(), text: text.to_owned() }))
+    load_with(&Sources::default(), Some(layers::FileText { path: "fuzz.toml".into(), text: text.to_owned() }), None)
 }
 
 #[cfg(test)]

@@ -9,9 +9,40 @@ use crate::envelope::{Account, SiteId};
 use crate::page::Status;
 use crate::source::confluence::{EventName, ReindexScope};
 
+use std::path::PathBuf;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {}
+
+/// Which database, and where the key is that seals its secrets.
+#[derive(Debug, Clone)]
+pub enum Options {
+    Sqlite {
+        path: PathBuf,
+        key_file: KeyFile,
+    },
+    /// The URL may hold a password.
+    Postgres {
+        url: String,
+        key_file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub enum KeyFile {
+    Given(PathBuf),
+    /// Made, with a random key, where the registry is made.
+    MadeAtFirst(PathBuf),
+}
+
+/// The configuration or a file is wrong, and the operator must act. The text names the key. A database that can't be
+/// reached is no such error.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Data(String),
+}
 
 /// The registry can't do it now; a retry helps.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -160,6 +191,16 @@ pub struct Lease {
 
 #[allow(unused_variables)]
 impl Registry {
+    /// Opens it. A PostgreSQL that is not there is waited for by whoever needs it.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        Ok(Self {})
+    }
+
+    /// Can it be reached? Cheap enough for a readiness probe.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     // -- sites --------------------------------------------------------------------------------------------------------
 
     /// Adds or replaces. A site that joins again keeps `added_ms` and its pages; the former secret (Connect's shared

@@ -87,6 +87,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub fn flag(&mut self, key: &'static str) -> bool {
+        let parse = |at: &Located| match (&at.value, &at.source) {
+            (Value::Boolean(flag), _) => Ok(*flag),
+            // A variable or a flag is always a text; in a file, the words stand without quotes.
+            (Value::String(text), Source::Environment(_) | Source::Flag(_)) => {
+                text.trim().parse().map_err(|_| "must be true or false".to_owned())
+            }
+            _ => Err("must be true or false".to_owned()),
+        };
+        self.read(key, parse).unwrap_or_default()
+    }
+
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> u32 {
         let (min, max) = (*range.start(), *range.end());
         let parse = |at: &Located| {

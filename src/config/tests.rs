@@ -13,7 +13,7 @@ fn sources(environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sour
 
 fn with_file(text: &str, sources: &Sources) -> Result<Loaded, ConfigError> {
     let file = layers::FileText { path: "test.toml".into(), text: text.to_owned() };
-    load_with(sources, Some(file))
+    load_with(sources, Some(file), None)
 }
 
 fn of_file(text: &str) -> Result<Loaded, ConfigError> {
@@ -135,9 +135,15 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
         ("data_dir = \"\"", at("data_dir", "was \"\", must be the path of a folder")),
         (
             "roles = [\"get\", \"sett\"]",
-            at("roles", "was [\"get\", \"sett\"], each must be \"set\", \"consume\", \"get\" or \"admin\""),
+            at(
+                "roles",
+                "was [\"get\", \"sett\"], each must be one of \"set\", \"consume\", \"get\", \"admin\", \"pages\", \"reindex\"",
+            ),
         ),
-        ("roles = []", at("roles", "needs at least one of \"set\", \"consume\", \"get\" and \"admin\"")),
+        (
+            "roles = []",
+            at("roles", "needs at least one of \"set\", \"consume\", \"get\", \"admin\", \"pages\", \"reindex\""),
+        ),
         (
             "[buffer]\nvisibility = \"soon\"",
             at("buffer.visibility", "was \"soon\", must be a time with a unit, 5s to 12h, such as \"10s\""),

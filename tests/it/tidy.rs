@@ -16,6 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("openapi", &["envelope", "source"]),
     ("auth", &["envelope", "problem"]),
     ("source", &["envelope"]),
+    ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
     ("ingest", &["envelope", "telemetry", "problem", "auth", "source", "buffer"]),
@@ -24,7 +25,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "serve", "admin", "openapi"]),
     ("doctor", &["buffer", "store", "disk"]),
-    ("config", &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve"]),
+    (
+        "config",
+        &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve", "source", "registry"],
+    ),
 ];
 /// These join the rest, and may import everything.
 const JOINERS: &[&str] = &["app", "cli", "main", "lib"];

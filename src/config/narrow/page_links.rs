@@ -1,0 +1,125 @@
+//! The keys of `confluence` and `registry`, and what page links mean for other keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::is_embedded_buffer;
+use crate::config::fields::Fields;
+use crate::config::{BufferOptions, Config, PageLinks, Role};
+use crate::envelope::grants::Owner;
+use crate::envelope::{Account, Flow};
+use crate::registry::{self, KeyFile};
+use crate::source::confluence;
+use crate::ttl::{Rules, Scope, ScopePattern, Ttl};
+
+/// What it reads of its own keys, before it is known whether it counts.
+pub(super) struct Read {
+    account: Option<Account>,
+    registry: registry::Options,
+}
+
+pub(super) fn enabled(fields: &mut Fields<'_>) -> bool {
+    fields.flag("confluence.enabled")
+}
+
+/// `None` only where a fault says why.
+pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
+    let account = fields.parsed("confluence.account", |text| match text {
+        "" => Ok(None),
+        name => Account::parse(name).map(Some).map_err(|error| error.to_string()),
+    });
+    let url = fields.url("registry.url", &["postgres", "postgresql"]);
+    let key_file = fields.optional("registry.key_file").map(PathBuf::from);
+    let registry = match (url, key_file) {
+        (Some(url), Some(key_file)) => registry::Options::Postgres { url, key_file },
+        (Some(_), None) => {
+            let text = "is needed with registry.url: a file with 64 hexadecimal digits, the same key for every process \
+                        that uses this registry; `openssl rand -hex 32` makes one";
+            fields.refuse("registry.key_file", text);
+            return None;
+        }
+        (None, key_file) => registry::Options::Sqlite {
+            path: data_dir.join("registry.db"),
+            key_file: key_file.map_or_else(|| KeyFile::MadeAtFirst(data_dir.join("registry.key")), KeyFile::Given),
+        },
+    };
+    Some(Read { account: account?, registry })
+}
+
+pub(super) fn join(read: Read, queue: BufferOptions) -> PageLinks {
+    PageLinks { account: read.account, registry: read.registry, queue }
+}
+
+/// What page links store lives for ever, unless a rule of the operator's says otherwise. `ttl.allow_never` need not say
+/// that it may.
+pub(super) fn with_rule(rules: Rules) -> Rules {
+    let flow = Flow::parse(confluence::FLOW).expect("the flow's name is a legal one");
+    let scope = Scope::Flow(flow.clone());
+    let mut static_rules = (*rules.static_rules).clone();
+    if static_rules.get(&scope).is_none() {
+        static_rules.insert(scope, Ttl::Never);
+    }
+    let mut allow_never = rules.allow_never;
+    allow_never.push(ScopePattern { account: None, flow: Some(flow) });
+    Rules { allow_never, static_rules: Arc::new(static_rules), ..rules }
+}
+
+/// What can't hold beside page links.
+pub(super) fn check(fields: &mut Fields<'_>, config: &Config) {
+    let Some(page_links) = &config.page_links else { return };
+    check_prefixes(fields, config);
+    check_roles(fields, config, page_links);
+}
+
+/// Where their keys begin is theirs: nobody else can have a part of it, or the whole of more.
+fn check_prefixes(fields: &mut Fields<'_>, config: &Config) {
+    const OURS: &str = confluence::KEY_PREFIX;
+    for (prefix, owner) in &config.reserved {
+        let overlaps = prefix.starts_with(OURS) || OURS.starts_with(prefix.as_str());
+        if overlaps && *owner != Owner::Source(confluence::CALLER.to_owned()) {
+            let text = format!(
+                "reserves {prefix:?}, but while confluence.enabled is true, keys that begin with {OURS:?} belong to \
+                 page links alone: take it out"
+            );
+            fields.refuse("keys.reserved", text);
+        }
+    }
+}
+
+/// An embedded backend lives in one process, so all who need it must live there.
+fn check_roles(fields: &mut Fields<'_>, config: &Config, page_links: &PageLinks) {
+    let has = |role| config.roles.has(role);
+    let reads_pages = [Role::Pages, Role::Reindex].into_iter().find(|role| has(*role));
+    if is_embedded_buffer(&config.buffer)
+        && let Some(role) = reads_pages
+        && !has(Role::Consume)
+    {
+        let text = format!(
+            "has {} without consume, which needs it in one process while the buffer is embedded: set buffer.queue_url to \
+             run them apart",
+            role.as_str()
+        );
+        fields.refuse("roles", text);
+    }
+    let registry = matches!(page_links.registry, registry::Options::Sqlite { .. });
+    let (what, keys) = match (registry, is_embedded_buffer(&page_links.queue)) {
+        (true, true) => ("registry and the queue of page links are", "registry.url and pages.queue_url"),
+        (true, false) => ("registry is", "registry.url"),
+        (false, true) => ("queue of page links is", "pages.queue_url"),
+        (false, false) => return,
+    };
+    let without_pages =
+        [Role::Set, Role::Admin, Role::Reindex].into_iter().find(|role| has(*role) && !has(Role::Pages));
+    let lacking = match without_pages {
+        Some(role) => (role, Role::Pages),
+        None if has(Role::Pages) && !has(Role::Set) => (Role::Pages, Role::Set),
+        None => return,
+    };
+    let text = format!(
+        "has {} without {}, which need each other in one process while confluence.enabled is true and the {what} \
+         embedded: set {keys} to run them apart",
+        lacking.0.as_str(),
+        lacking.1.as_str(),
+    );
+    fields.refuse("roles", text);
+}
