@@ -13,9 +13,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("disk", &[]),
     ("extract", &[]),
+    ("jwt", &[]),
     ("openapi", &["envelope", "source"]),
     ("auth", &["envelope", "problem"]),
-    ("source", &["envelope"]),
+    ("source", &["envelope", "jwt"]),
     ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
@@ -44,6 +45,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hyper::", &["http", "ingest", "serve", "problem", "admin", "app"]),
     ("clap", &["cli", "main"]),
     ("quick_xml", &["extract"]),
+    ("jsonwebtoken", &["jwt"]),
 ];
 
 /// What marks work that was left behind, or state that two servers of one process would share.
