@@ -40,6 +40,8 @@ pub mod extract;
 #[cfg(feature = "server")]
 pub mod jwt;
 #[cfg(feature = "server")]
+pub mod outbound;
+#[cfg(feature = "server")]
 pub mod page;
 #[cfg(feature = "server")]
 pub mod registry;

@@ -13,10 +13,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("disk", &[]),
     ("extract", &[]),
+<<<<<<< HEAD
     ("jwt", &[]),
     ("openapi", &["envelope", "source"]),
     ("auth", &["envelope", "problem"]),
     ("source", &["envelope", "jwt"]),
+=======
+    ("outbound", &[]),
+    ("openapi", &["envelope", "source"]),
+    ("auth", &["envelope", "problem"]),
+    ("source", &["envelope"]),
+    ("page", &["envelope", "extract", "source"]),
+>>>>>>> e411cdd (A page has its key, payload and envelopes; a client for other people's servers)
     ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
@@ -42,7 +50,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("deadpool_redis", &["store/redis"]),
     ("redb::", &["disk", "buffer/embedded", "store/embedded"]),
     ("axum", &["admin", "app", "http"]),
-    ("hyper::", &["http", "ingest", "serve", "problem", "admin", "app"]),
+    ("hyper::", &["http", "ingest", "serve", "problem", "admin", "app", "outbound"]),
+    ("hyper_rustls", &["outbound"]),
     ("clap", &["cli", "main"]),
     ("quick_xml", &["extract"]),
     ("jsonwebtoken", &["jwt"]),
