@@ -13,18 +13,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("backoff", &[]),
     ("disk", &[]),
     ("extract", &[]),
-<<<<<<< HEAD
     ("jwt", &[]),
-    ("openapi", &["envelope", "source"]),
-    ("auth", &["envelope", "problem"]),
-    ("source", &["envelope", "jwt"]),
-=======
     ("outbound", &[]),
     ("openapi", &["envelope", "source"]),
     ("auth", &["envelope", "problem"]),
-    ("source", &["envelope"]),
+    ("source", &["envelope", "jwt"]),
     ("page", &["envelope", "extract", "source"]),
->>>>>>> e411cdd (A page has its key, payload and envelopes; a client for other people's servers)
     ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
