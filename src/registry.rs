@@ -2,21 +2,66 @@
 //! pages, and how far a reindex has come.
 //!
 //! A place: SQLite in one file, or PostgreSQL, both through sqlx with migrations. Secrets are sealed with a key from the
-//! configuration before they reach the database.
+//! configuration before they reach the database. It knows nothing of tasks, pages' bodies or HTTP.
+//!
+//! # The contract, which one suite of tests holds both databases to
+//!
+//! *Any order, any number of times.* Events and fetches come late, twice, and from several processes at once: what is
+//! older never overwrites what is newer, and the same twice is the same once.
+//!
+//! *Nothing of a site that is gone.* Whatever is written for a site that is not there has no effect and is no error.
+//!
+//! *Time is an argument*, always milliseconds since the epoch.
+//!
+//! Limits: texts for people are clipped ([`TEXT_CHARS_MAX`]); [`RUNS_KEPT_MAX`] ended runs are kept per site; batches may
+//! have any length, and are cut.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `database` | both databases, migrations, connections and their timeouts |
+//! | `seal` | the key, and what is sealed with it |
+//! | `sites`, `pages`, `runs` | what is kept of each |
 
+mod database;
+mod pages;
+mod runs;
+mod seal;
+mod sites;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OnceCell};
+
+use self::database::{ConnectError, Database, Fault};
+use self::seal::{Label, Seal};
 use crate::confluence::{Credential, Product};
 use crate::envelope::{Account, SiteId};
 use crate::page::Status;
 use crate::source::confluence::{EventName, ReindexScope};
 
-use std::path::PathBuf;
+/// Titles, results and reasons have at most this many characters; what is longer is clipped.
+pub const TEXT_CHARS_MAX: usize = 1_000;
+/// Ended runs that are kept per site.
+pub const RUNS_KEPT_MAX: usize = 20;
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct Registry {}
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    /// How an error names it.
+    name: String,
+    key_file: KeyFile,
+    /// Filled once the tables are there and the key is known to fit: at the opening, or by the first call that finds
+    /// PostgreSQL.
+    seal: OnceCell<Seal>,
+    run_asked: Notify,
+}
 
 /// Which database, and where the key is that seals its secrets.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Options {
     Sqlite {
         path: PathBuf,
@@ -29,20 +74,39 @@ pub enum Options {
     },
 }
 
-#[derive(Debug, Clone)]
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite { path, key_file } => {
+                f.debug_struct("Sqlite").field("path", path).field("key_file", key_file).finish()
+            }
+            Self::Postgres { key_file, .. } => {
+                f.debug_struct("Postgres").field("key_file", key_file).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFile {
     Given(PathBuf),
     /// Made, with a random key, where the registry is made.
     MadeAtFirst(PathBuf),
 }
 
+impl KeyFile {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::MadeAtFirst(path) => path,
+        }
+    }
+}
+
 /// The configuration or a file is wrong, and the operator must act. The text names the key. A database that can't be
 /// reached is no such error.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("{0}")]
-    Data(String),
-}
+#[error("{0}")]
+pub struct OpenError(String);
 
 /// The registry can't do it now; a retry helps.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -189,174 +253,130 @@ pub struct Lease {
     pub until_ms: u64,
 }
 
-#[allow(unused_variables)]
+/// A name under `registry_facts`: a known text, sealed, by which a wrong key is found out before it seals anything.
+const KEY_CHECK: &str = "key_check";
+const KEY_CHECK_LABEL: Label<'static> = Label { site: "", column: KEY_CHECK };
+const KEY_CHECK_TEXT: &str = "hookcache";
+
 impl Registry {
-    /// Opens it. A PostgreSQL that is not there is waited for by whoever needs it.
+    /// Opens it. SQLite is there when it returns; a PostgreSQL that is not there is waited for by whoever needs it.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        Ok(Self {})
+        let of = |database, name, key_file| {
+            Self(Arc::new(Inner { database, name, key_file, seal: OnceCell::new(), run_asked: Notify::new() }))
+        };
+        match options {
+            Options::Sqlite { path, key_file } => {
+                let name = path.display().to_string();
+                let opened = Database::sqlite(&path).await;
+                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key_file);
+                registry.prepared().await.map_err(NotPrepared::into_refusal)?;
+                let of_former_process = "UPDATE runs SET lease_owner = NULL, lease_until_ms = NULL";
+                let freed = registry.0.database.write(of_former_process, vec![]).await;
+                freed.map_err(|fault| OpenError(Unavailable::from(fault).to_string()))?;
+                Ok(registry)
+            }
+            Options::Postgres { url, key_file } => {
+                let name = "registry.url".to_owned();
+                let opened = Database::postgres(&url);
+                let key_file = KeyFile::Given(key_file);
+                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key_file);
+                // A key that can't be read needs no database to be found out.
+                Seal::read(&registry.0.key_file)?;
+                match registry.prepared().await {
+                    Err(NotPrepared::Refused(error)) => return Err(error),
+                    Err(NotPrepared::Away(error)) => tracing::warn!(%error, "the registry is not there yet"),
+                    Ok(_) => {}
+                }
+                Ok(registry)
+            }
+        }
     }
 
-    /// Can it be reached? Cheap enough for a readiness probe.
+    /// Can it be reached, and is the key the right one? Cheap enough for a readiness probe.
     pub async fn check(&self) -> Result<(), Unavailable> {
+        self.database().await?.read("SELECT 1 AS one", vec![]).await?;
         Ok(())
     }
 
-    // -- sites --------------------------------------------------------------------------------------------------------
-
-    /// Adds or replaces. A site that joins again keeps `added_ms` and its pages; the former secret (Connect's shared
-    /// secret, the hook secret) stays valid until `former_until_ms`.
-    pub async fn join(&self, joining: &Joining, former_until_ms: u64) -> Result<(), Unavailable> {
-        todo!()
+    /// The database, with its tables.
+    async fn database(&self) -> Result<&Database, Unavailable> {
+        self.seal().await?;
+        Ok(&self.0.database)
     }
 
-    pub async fn site(&self, site: &SiteId) -> Result<Option<Site>, Unavailable> {
-        todo!()
+    async fn seal(&self) -> Result<&Seal, Unavailable> {
+        self.prepared().await.map_err(|error| match error {
+            NotPrepared::Refused(error) => Unavailable(error.0),
+            NotPrepared::Away(error) => error,
+        })
     }
 
-    /// In order of their names, from after `after`.
-    pub async fn sites(&self, after: Option<&SiteId>, limit: usize) -> Result<Vec<Site>, Unavailable> {
-        todo!()
+    /// Makes the tables and checks the key, once.
+    async fn prepared(&self) -> Result<&Seal, NotPrepared> {
+        self.0.seal.get_or_try_init(|| self.prepare()).await
     }
 
-    /// As whom the site is asked; `None` where nothing is known (yet).
-    pub async fn credential(&self, site: &SiteId) -> Result<Option<Credential>, Unavailable> {
-        todo!()
+    async fn prepare(&self) -> Result<Seal, NotPrepared> {
+        let Inner { database, key_file, name, .. } = &*self.0;
+        database.migrate().await.map_err(|error| match error {
+            ConnectError::Away(text) => NotPrepared::Away(Unavailable(text)),
+            ConnectError::Wrong(_) => NotPrepared::Refused(refused(name, error)),
+        })?;
+        if self.kept_check().await?.is_none() {
+            let seal = Seal::read_or_make(key_file)?;
+            let sealed = seal.seal(KEY_CHECK_LABEL, KEY_CHECK_TEXT);
+            // Of several processes that come first at once, one is the first.
+            let insert = "INSERT INTO registry_facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+            database.write(insert, vec![KEY_CHECK.into(), sealed.into()]).await?;
+        }
+        let seal = Seal::read(key_file)?;
+        let kept = self.kept_check().await?.unwrap_or_default();
+        match seal.open(KEY_CHECK_LABEL, &kept).as_deref() {
+            Ok(KEY_CHECK_TEXT) => Ok(seal),
+            _ => Err(NotPrepared::Refused(OpenError(format!(
+                "registry.key_file: {} holds another key than the one that the secrets of this registry are sealed \
+                 with; set it to that key. Where that key is lost, so are the secrets: take a new registry, and add the \
+                 sites again",
+                key_file.path().display()
+            )))),
+        }
     }
 
-    /// Replaces the credential alone (Forge sends a new token with each event). Written only where it lives longer.
-    pub async fn renew_credential(&self, site: &SiteId, credential: &Credential) -> Result<(), Unavailable> {
-        todo!()
+    async fn kept_check(&self) -> Result<Option<String>, Fault> {
+        let select = "SELECT value FROM registry_facts WHERE name = $1";
+        let row = self.0.database.read_one(select, vec![KEY_CHECK.into()]).await?;
+        row.map(|row| row.text("value")).transpose()
     }
+}
 
-    /// What a webhook of this site may be signed with at `now_ms`: the current secret, then the former one while it is
-    /// valid. Connect: its shared secret.
-    pub async fn hook_secrets(&self, site: &SiteId, now_ms: u64) -> Result<Vec<String>, Unavailable> {
-        todo!()
+fn refused(name: &str, error: ConnectError) -> OpenError {
+    let (ConnectError::Wrong(text) | ConnectError::Away(text)) = error;
+    OpenError(format!("{name}: the registry can't be opened: {text}"))
+}
+
+/// Why the registry can't be used yet.
+enum NotPrepared {
+    Refused(OpenError),
+    Away(Unavailable),
+}
+
+impl NotPrepared {
+    fn into_refusal(self) -> OpenError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Away(error) => OpenError(error.to_string()),
+        }
     }
+}
 
-    /// What happened at `at_ms` (milliseconds since the epoch) to the site: tasks come in any order, and more than once, so
-    /// what is older than the last change of its state (or than its last joining, at the given `added_ms`) changes
-    /// nothing. False where nothing was changed, and where there is no such site.
-    pub async fn set_state(&self, site: &SiteId, state: SiteState, at_ms: u64) -> Result<bool, Unavailable> {
-        todo!()
+impl From<OpenError> for NotPrepared {
+    fn from(error: OpenError) -> Self {
+        Self::Refused(error)
     }
+}
 
-    /// The site, its secrets, pages and runs.
-    pub async fn forget_site(&self, site: &SiteId) -> Result<(), Unavailable> {
-        todo!()
-    }
-
-    // -- pages --------------------------------------------------------------------------------------------------------
-
-    pub async fn page(&self, site: &SiteId, page: u64) -> Result<Option<PageRow>, Unavailable> {
-        todo!()
-    }
-
-    /// Several pages of one site, in any order; those that are not known are left out.
-    pub async fn pages(&self, site: &SiteId, pages: &[u64]) -> Result<Vec<PageRow>, Unavailable> {
-        todo!()
-    }
-
-    /// Makes the row where there is none. Also sets the site's `last_event_ms`.
-    pub async fn note_event(&self, site: &SiteId, page: u64, event: EventName, at_ms: u64) -> Result<(), Unavailable> {
-        todo!()
-    }
-
-    /// What was read of pages; makes the rows where there are none. Leaves `last_event` as it is. An older fetch never
-    /// overwrites a later one; only `sweep` never falls, whichever fetch is older.
-    pub async fn note_read(&self, site: &SiteId, rows: &[PageRow]) -> Result<(), Unavailable> {
-        todo!()
-    }
-
-    /// A fetch that failed: only `last_fetch` changes; makes the row where there is none.
-    pub async fn note_failed(&self, site: &SiteId, page: u64, fetched: &Fetched) -> Result<(), Unavailable> {
-        todo!()
-    }
-
-    /// Known pages that are there (status is some) in a space, from after `after`, by id.
-    pub async fn pages_of_space(
-        &self,
-        site: &SiteId,
-        space_key: Option<&str>,
-        space_id: Option<u64>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<PageRow>, Unavailable> {
-        todo!()
-    }
-
-    /// Pages that are there, and that no sweep since number `sweep` has met, from after `after`, by id.
-    pub async fn pages_unmet(
-        &self,
-        site: &SiteId,
-        sweep: u64,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<PageRow>, Unavailable> {
-        todo!()
-    }
-
-    /// All pages of a site, from after `after`, by id.
-    pub async fn pages_after(&self, site: &SiteId, after: u64, limit: usize) -> Result<Vec<PageRow>, Unavailable> {
-        todo!()
-    }
-
-    /// Rows of pages that are gone (status none) and whose last event and fetch lie before `before_ms` go. How many.
-    pub async fn prune(&self, before_ms: u64) -> Result<u64, Unavailable> {
-        todo!()
-    }
-
-    // -- runs ---------------------------------------------------------------------------------------------------------
-
-    /// Asks for a reindex. Where one is open that covers it, that one stands, with `asked_ms` = `now_ms`. Where the open
-    /// one is narrower, it takes the wider scope (full > the earlier `Since` > the later one, `SinceLast`) and begins
-    /// anew, under a new number: who holds it loses it. Answers with the open run.
-    pub async fn ask_for_run(&self, site: &SiteId, scope: ReindexScope, now_ms: u64) -> Result<Run, Unavailable> {
-        todo!()
-    }
-
-    /// Takes the open run of some active site, whose lease is free or over at `now_ms`, and which waits for nothing then
-    /// ([`Run::waiting`]), for `owner` until `until_ms`. A SQLite registry has one process: what its last one held is
-    /// free when it opens.
-    pub async fn claim_run(&self, owner: &str, now_ms: u64, until_ms: u64) -> Result<Option<Run>, Unavailable> {
-        todo!()
-    }
-
-    /// Keeps the run and its progress, and renews the lease. False where the lease is another's, or the run, its scope or
-    /// its site is not what it was (or not active any more): the caller stops.
-    pub async fn advance_run(&self, run: &Run, lease: &Lease) -> Result<bool, Unavailable> {
-        todo!()
-    }
-
-    /// Keeps the run as [`Self::advance_run`] does and gives it back unfinished, so that another may go on at once, or as
-    /// soon as what it waits for is over. Does nothing where the lease is another's.
-    pub async fn release_run(&self, run: &Run, lease: &Lease) -> Result<(), Unavailable> {
-        todo!()
-    }
-
-    /// Ends the run. False as with [`Self::advance_run`].
-    pub async fn end_run(&self, run: &Run, lease: &Lease, ended: &Ended) -> Result<bool, Unavailable> {
-        todo!()
-    }
-
-    /// The open run, and the last ones that ended, newest first. At most `limit`; no more than 20 are kept per site.
-    pub async fn runs(&self, site: &SiteId, limit: usize) -> Result<Vec<Run>, Unavailable> {
-        todo!()
-    }
-
-    /// Of the runs that ended well: the start of the last one, and of the last full one.
-    pub async fn last_success(&self, site: &SiteId) -> Result<(Option<u64>, Option<u64>), Unavailable> {
-        todo!()
-    }
-
-    /// Resolves once a run was asked for through this process since the last call of it: saves whoever claims runs from
-    /// asking often. Wakes one waiter; may resolve for nothing.
-    pub async fn run_asked(&self) {
-        todo!()
-    }
-
-    /// One query.
-    pub async fn backlog(&self) -> Result<Backlog, Unavailable> {
-        todo!()
+impl From<Fault> for NotPrepared {
+    fn from(fault: Fault) -> Self {
+        Self::Away(fault.into())
     }
 }

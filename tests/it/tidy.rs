@@ -48,6 +48,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hyper_rustls", &["outbound"]),
     ("clap", &["cli", "main"]),
     ("quick_xml", &["extract"]),
+    ("sqlx", &["registry/database"]),
     ("jsonwebtoken", &["jwt"]),
 ];
 
