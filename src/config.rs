@@ -36,6 +36,7 @@ use crate::{buffer, registry, store, ttl};
 pub use crate::consumer::Options as ConsumerOptions;
 pub use crate::http::Options as HttpOptions;
 pub use crate::ingest::Options as LimitsOptions;
+pub use crate::reindex::Options as ReindexOptions;
 pub use fields::{parse_ttl, spell_ttl};
 pub use layers::{Source, Sources};
 pub use lists::check_token_name;
@@ -139,6 +140,7 @@ pub struct PageLinks {
     pub registry: registry::Options,
     /// Where their tasks lie: a second instance of the place that the buffer is.
     pub queue: BufferOptions,
+    pub reindex: ReindexOptions,
 }
 
 /// Who may call.

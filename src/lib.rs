@@ -45,6 +45,8 @@ pub mod outbound;
 pub mod page;
 #[cfg(feature = "server")]
 pub mod registry;
+#[cfg(feature = "server")]
+pub mod reindex;
 
 // What both embedded places stand on.
 #[cfg(feature = "embedded")]

@@ -21,7 +21,9 @@
 //! | `database` | both databases, migrations, connections and their timeouts |
 //! | `seal` | the key, and what is sealed with it |
 //! | `sites`, `pages`, `runs` | what is kept of each |
+//! | `cadence` | when the next run of a site is due; pure |
 
+mod cadence;
 mod database;
 mod pages;
 mod runs;
@@ -39,6 +41,8 @@ use crate::confluence::{Credential, Product};
 use crate::envelope::{Account, SiteId};
 use crate::page::Status;
 use crate::source::confluence::{EventName, ReindexScope};
+
+pub use cadence::{Cadence, Due};
 
 /// Titles, results and reasons have at most this many characters; what is longer is clipped.
 pub const TEXT_CHARS_MAX: usize = 1_000;
@@ -187,6 +191,13 @@ pub struct Fetched {
     pub at_ms: u64,
     /// `ok`, `not-found`, or what went wrong.
     pub result: String,
+}
+
+impl Fetched {
+    /// It was read, and the buffer has it.
+    pub const OK: &str = "ok";
+    /// It is not there, or not to be seen.
+    pub const NOT_FOUND: &str = "not-found";
 }
 
 /// A reindex of a site, from asked for to done. At most one is open per site.

@@ -164,6 +164,17 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
             "[limits]\nsets_per_second = 5\nsets_burst = 0.5",
             at("limits.sets_burst", "was 0.5, must be a whole number, 0 to 1000000"),
         ),
+        (
+            "[reindex]\nevery = \"0s\"",
+            at("reindex.every", "was \"0s\", must be \"never\" or a time with a unit, 1m to 30d, such as \"6h\""),
+        ),
+        (
+            "[reindex]\nfull_every = \"often\"",
+            at(
+                "reindex.full_every",
+                "was \"often\", must be \"never\" or a time with a unit, 1h to 365d, such as \"6h\"",
+            ),
+        ),
         ("[consumer]\npollers = 0", at("consumer.pollers", "was 0, must be a whole number, 1 to 64")),
         ("[consumer]\npollers = -1", at("consumer.pollers", "was -1, must be a whole number, 1 to 64")),
         ("[consumer]\npollers = \"2\"", at("consumer.pollers", "was \"2\", must be a whole number, 1 to 64")),

@@ -1,5 +1,7 @@
 //! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
 
+mod reindex;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ struct Series {
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
+    reindex: reindex::Series,
 }
 
 impl Metrics {
@@ -150,6 +153,7 @@ impl Metrics {
                 "Reloads of the configuration by result: applied or refused.",
                 &["result"],
             )?,
+            reindex: reindex::Series::new(&make)?,
             registry: registry.clone(),
         };
         let build = make.gauges("hookcache_build_info", "1, with the version as a label.", &["version"])?;
@@ -270,6 +274,7 @@ impl Series {
         begin(&self.retries, &[RETRY_ALONE, RETRY_STORE]);
         begin(&self.reloads, &[reload_label(true), reload_label(false)]);
         begin(&self.dead_letters, &PoisonCode::ALL.map(PoisonCode::as_str));
+        self.reindex.begin_at_zero();
     }
 }
 
@@ -356,6 +361,9 @@ mod tests {
             r#"hookcache_appends_total{result="failed"} 0"#,
             r#"hookcache_config_reloads_total{result="refused"} 0"#,
             r#"hookcache_store_errors_total{call="read"} 0"#,
+            r#"hookcache_reindex_runs_total{result="failed"} 0"#,
+            r#"hookcache_reindex_pages_total{what="swept"} 0"#,
+            "hookcache_reindex_open_runs 0",
         ] {
             assert!(metrics.text().contains(series), "{series} in {}", metrics.text());
         }

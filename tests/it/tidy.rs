@@ -27,10 +27,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("serve", &["envelope", "telemetry", "problem", "auth", "store"]),
     ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "serve", "admin", "openapi"]),
+    ("reindex", &["backoff", "envelope", "extract", "telemetry", "page", "source", "confluence", "registry", "buffer"]),
     ("doctor", &["buffer", "store", "disk"]),
     (
         "config",
-        &["envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve", "source", "registry"],
+        &[
+            "envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve", "source", "registry",
+            "reindex",
+        ],
     ),
 ];
 /// These join the rest, and may import everything.

@@ -1,21 +1,26 @@
 //! The keys of `confluence` and `registry`, and what page links mean for other keys.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::is_embedded_buffer;
-use crate::config::fields::Fields;
-use crate::config::{BufferOptions, Config, PageLinks, Role};
+use super::{HOUR, MINUTE, is_embedded_buffer};
+use crate::config::fields::{Fields, parse_ttl, spell_ttl};
+use crate::config::{BufferOptions, Config, PageLinks, ReindexOptions, Role};
 use crate::envelope::grants::Owner;
 use crate::envelope::{Account, Flow};
-use crate::registry::{self, KeyFile};
+use crate::registry::{self, Cadence, KeyFile};
 use crate::source::confluence;
 use crate::ttl::{Rules, Scope, ScopePattern, Ttl};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What it reads of its own keys, before it is known whether it counts.
 pub(super) struct Read {
     account: Option<Account>,
     registry: registry::Options,
+    reindex: ReindexOptions,
 }
 
 pub(super) fn enabled(fields: &mut Fields<'_>) -> bool {
@@ -28,6 +33,7 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
         "" => Ok(None),
         name => Account::parse(name).map(Some).map_err(|error| error.to_string()),
     });
+    let reindex = reindex(fields);
     let url = fields.url("registry.url", &["postgres", "postgresql"]);
     let key_file = fields.optional("registry.key_file").map(PathBuf::from);
     let registry = match (url, key_file) {
@@ -43,11 +49,31 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
             key_file: key_file.map_or_else(|| KeyFile::MadeAtFirst(data_dir.join("registry.key")), KeyFile::Given),
         },
     };
-    Some(Read { account: account?, registry })
+    Some(Read { account: account?, registry, reindex: reindex? })
+}
+
+fn reindex(fields: &mut Fields<'_>) -> Option<ReindexOptions> {
+    let every = interval(fields, "reindex.every", MINUTE..=30 * DAY);
+    let full_every = interval(fields, "reindex.full_every", HOUR..=365 * DAY);
+    let overlap = fields.duration("reindex.overlap", MINUTE..=30 * DAY);
+    Some(ReindexOptions { cadence: Cadence { every: every?, full_every: full_every? }, overlap })
+}
+
+/// `Some(None)` is never.
+fn interval(fields: &mut Fields<'_>, key: &'static str, range: RangeInclusive<Duration>) -> Option<Option<Duration>> {
+    let allowed = || {
+        let [min, max] = [range.start(), range.end()].map(|time| spell_ttl(Ttl::For(*time)));
+        format!("must be \"never\" or a time with a unit, {min} to {max}, such as \"6h\"")
+    };
+    fields.parsed(key, |text| match parse_ttl(text) {
+        Ok(Ttl::Never) => Ok(None),
+        Ok(Ttl::For(time)) if range.contains(&time) => Ok(Some(time)),
+        _ => Err(allowed()),
+    })
 }
 
 pub(super) fn join(read: Read, queue: BufferOptions) -> PageLinks {
-    PageLinks { account: read.account, registry: read.registry, queue }
+    PageLinks { account: read.account, registry: read.registry, queue, reindex: read.reindex }
 }
 
 /// What page links store lives for ever, unless a rule of the operator's says otherwise. `ttl.allow_never` need not say
