@@ -67,9 +67,10 @@ pub struct Share(#[allow(dead_code, reason = "it is held, and never looked at")]
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutboundError {
-    /// Nothing was sent.
-    #[error("not an http or https URL, or a header that can't be sent")]
-    NotARequest,
+    #[error("no http or https URL")]
+    NotAUrl,
+    #[error("a header holds characters that can't be sent")]
+    NotAHeader,
     /// No connection, no TLS, or the connection ended before the answer did.
     #[error("{0}")]
     Broken(String),
@@ -113,7 +114,7 @@ impl Outbound {
 
     /// GET. Any status is an answer.
     pub async fn get(&self, url: &str, headers: &[(HeaderName, &str)], limits: Limits) -> Result<Reply, OutboundError> {
-        let request = request(url, headers).ok_or(OutboundError::NotARequest)?;
+        let request = request(url, headers)?;
         let call = async {
             let answer = self.client.request(request).await.map_err(|error| OutboundError::Broken(chain(&error)))?;
             let (head, body) = answer.into_parts();
@@ -150,16 +151,21 @@ impl Outbound {
     }
 }
 
-fn request(url: &str, headers: &[(HeaderName, &str)]) -> Option<Request<Empty<Bytes>>> {
-    let uri: Uri = url.parse().ok()?;
+fn request(url: &str, headers: &[(HeaderName, &str)]) -> Result<Request<Empty<Bytes>>, OutboundError> {
+    let uri: Uri = url.parse().map_err(|_| OutboundError::NotAUrl)?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
-    let mut request = Request::get(uri).header(USER_AGENT, AGENT);
-    for (name, value) in headers {
-        let mut value = HeaderValue::from_str(value).ok()?;
-        value.set_sensitive(true);
-        request = request.header(name, value);
+    if !is_web {
+        return Err(OutboundError::NotAUrl);
     }
-    request.body(Empty::new()).ok().filter(|_| is_web)
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    for (name, value) in headers {
+        let mut value = HeaderValue::from_str(value).map_err(|_| OutboundError::NotAHeader)?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(name, value);
+    }
+    Ok(request)
 }
 
 /// An error in its own words and in those of what caused it.

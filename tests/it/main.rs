@@ -5,6 +5,7 @@ mod bad_start;
 mod buffer_contract;
 mod cli;
 mod config_reload;
+mod confluence_client;
 mod confluence_links;
 mod consumer;
 mod contract;

@@ -19,6 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("auth", &["envelope", "problem"]),
     ("source", &["envelope", "jwt"]),
     ("page", &["envelope", "extract", "source"]),
+    ("confluence", &["backoff", "envelope", "jwt", "outbound", "page"]),
     ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),

@@ -4,8 +4,10 @@
 //! listener), and is killed on drop. Nothing here retries an assertion: [`eventually`] waits for a state, with a
 //! deadline that only a fault reaches.
 
+pub mod certificates;
 pub mod client;
 pub mod cluster;
+pub mod confluence;
 pub mod dead;
 pub mod hookcache;
 pub mod microburst;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+pub use certificates::Certificates;
 pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use cluster::Cluster;
 pub use dead::dead_letters;
