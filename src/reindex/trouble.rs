@@ -41,6 +41,7 @@ impl From<FetchError> for Trouble {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Later { after, why } => Self::Later { after, why: format!("the site can't answer now: {why}") },
+            FetchError::Busy { after, .. } => Self::Later { after: Some(after), why: error.to_string() },
             FetchError::Unusable(_) => Self::Odd(error.to_string()),
             FetchError::Unauthorized(_) => Self::Hopeless(format!(
                 "{error}. Give it one that may read the pages: `hookcache confluence add` with the same --site"
