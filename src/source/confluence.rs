@@ -1,7 +1,23 @@
-//! Confluence's webhooks: from a verified event to a task for the pages worker.
+//! Confluence's webhooks: from a verified body to a task for the pages worker. Pure; whether the sender is who it says is
+//! for the mover to check, before anything here is called.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `body` | the envelopes of Connect, Forge and Data Center, read to one event |
+//! | `install` | what a site tells when it installs or leaves a Connect app, and what it is made of |
+//! | `hosts` | which servers hookcache may call because a webhook said so |
+//! | `descriptor` | the descriptor of the Connect app |
+//! | `task` | what lies in the pages queue |
 
+pub mod body;
+pub mod descriptor;
+pub mod hosts;
+pub mod install;
 pub mod task;
 
+pub use body::{Heard, Told};
+pub use hosts::AllowedHosts;
+pub use install::Installed;
 pub use task::{EventName, Lifecycle, PageTask, ReindexScope, What};
 
 /// The name of this source as a caller; the prefix [`KEY_PREFIX`] of webhook keys is reserved to it.
@@ -9,3 +25,7 @@ pub const CALLER: &str = "source:confluence";
 pub const KEY_PREFIX: &str = "confluence:";
 /// The flow of everything that this source stores.
 pub const FLOW: &str = "page-links";
+/// Where cloud apps post, and their descriptor lies. A Connect webhook has its event's name behind it.
+pub const HOOKS_PATH: &str = "/v1/hooks/confluence";
+/// The name under [`HOOKS_PATH`] of the descriptor.
+pub const DESCRIPTOR_NAME: &str = "atlassian-connect.json";
