@@ -31,6 +31,7 @@ use crate::config::reload::{Live, Reloader};
 use crate::config::{Config, Loaded, Role, Sources};
 use crate::consumer::{Consumer, Policy, RuleSource, Rulings};
 use crate::envelope::{Clock, Stamper};
+use crate::hooks::Hooks;
 use crate::http::{self, Data, Plane, Probes};
 use crate::ingest::Ingest;
 use crate::serve::Serve;
@@ -75,6 +76,7 @@ pub struct App {
     stopping: CancellationToken,
     data: Part,
     ingest: Option<Ingest>,
+    hooks: Option<Hooks>,
     consumer: Option<Part>,
     /// What reads pages: they put into the buffer, so they stop before the consumer.
     page_links: Vec<Part>,
@@ -149,13 +151,14 @@ impl App {
         };
         let probes = probes(Health::new(needs, metrics.clone(), stopping.clone()));
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
+        let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
+        let hooks = page_links::hooks(&joint);
         let data = Plane::Data(Box::new(Data {
             ingest: ingest.clone(),
             serve: serve(&config, &places, &live, &metrics, &clock),
+            hooks: hooks.clone(),
         }));
         let control = Plane::Control(control_plane(&config, &places, &live, &clock));
-        let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
-        let _hooks = page_links::hooks(&joint);
         let page_links = page_links::start(&joint);
         drop(places);
 
@@ -167,6 +170,7 @@ impl App {
         Ok(Self {
             data: plane(data_listener, data),
             ingest,
+            hooks,
             control: plane(control_listener, control),
             consumer: consumer.map(|consumer| Part::start(&broken, |stop| consumer.run(stop))),
             page_links,
@@ -204,6 +208,11 @@ impl App {
             && timeout(APPENDS_DEADLINE, ingest.finish()).await.is_err()
         {
             tracing::warn!("some appends did not end in time; none of them was answered as accepted");
+        }
+        if let Some(hooks) = self.hooks
+            && timeout(APPENDS_DEADLINE, hooks.finish()).await.is_err()
+        {
+            tracing::warn!("some webhooks were not seen to their end in time; none of them was answered as accepted");
         }
         futures_util::future::join_all(self.page_links.into_iter().map(Part::stop)).await;
         if let Some(consumer) = self.consumer {

@@ -29,9 +29,9 @@ use std::time::Duration;
 
 use crate::auth::{Policy, TokenEntry};
 use crate::envelope::grants::Owner;
-use crate::envelope::{Account, Accounts, Grants};
+use crate::envelope::{Accounts, Grants};
 use crate::source::confluence;
-use crate::{buffer, registry, store, ttl};
+use crate::{buffer, hooks, registry, store, ttl};
 
 pub use crate::consumer::Options as ConsumerOptions;
 pub use crate::http::Options as HttpOptions;
@@ -135,8 +135,7 @@ pub struct GetOptions {
 /// What the pages of Confluence sites link to.
 #[derive(Debug, Clone)]
 pub struct PageLinks {
-    /// Of sites that install the app; where absent, each has one of its own.
-    pub account: Option<Account>,
+    pub hooks: hooks::Options,
     pub registry: registry::Options,
     /// Where their tasks lie: a second instance of the place that the buffer is.
     pub queue: BufferOptions,

@@ -1,15 +1,22 @@
 //! Joins page links: one function per mover, which answers `None` where its role does not run here or page links are
 //! off. What a mover needs is in `Joint`; a new one is one more function and one more line in [`start`].
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Part;
 use super::places::Places;
 use crate::buffer;
 use crate::config::{Config, Role};
-use crate::envelope::Clock;
+use crate::envelope::{Clock, Stamper};
+use crate::hooks::Hooks;
+use crate::outbound::Outbound;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
+
+/// How long a connection to a key server may take to come about.
+const KEYS_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is there to be joined.
 pub(super) struct Joint<'a> {
@@ -22,10 +29,12 @@ pub(super) struct Joint<'a> {
 }
 
 /// The mover that receives webhooks, for the data plane: part of the role `set`.
-pub(super) fn hooks(joint: &Joint<'_>) -> Option<()> {
+pub(super) fn hooks(joint: &Joint<'_>) -> Option<Hooks> {
     let (registry, (tasks, _)) = of_role(joint, Role::Set)?;
-    let _ = (registry, tasks, joint.metrics, joint.clock);
-    None
+    let options = joint.config.page_links.as_ref()?.hooks.clone();
+    let outbound = Outbound::new(KEYS_CONNECT_TIMEOUT, &[]).expect("no authority is given that could be wrong");
+    let stamper = Stamper::new(joint.clock.clone());
+    Some(Hooks::new(options, registry.clone(), tasks.clone(), outbound, stamper, joint.metrics.clone()))
 }
 
 /// Starts what reads pages. One client of Confluence serves all of it, so that its limits per site hold.

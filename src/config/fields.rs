@@ -79,6 +79,11 @@ impl<'a> Fields<'a> {
         self.parsed(key, check).flatten()
     }
 
+    /// A URL that must be set.
+    pub fn needed_url(&mut self, key: &'static str, schemes: &[&str]) -> Option<String> {
+        self.parsed(key, |text| urls::check(text, schemes).map(|()| text.to_owned()))
+    }
+
     /// One URL, or several with commas between them; none where the text is empty.
     pub fn urls(&mut self, key: &'static str, schemes: &[&str]) -> Option<Vec<String>> {
         self.parsed(key, |text| {

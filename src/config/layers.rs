@@ -22,7 +22,7 @@ const ENV_OTHER: [&str; 4] = [ENV_FILE, "HOOKCACHE_URL", "HOOKCACHE_ADMIN_URL", 
 /// Keys that hold a list of tables, or a table with names of its own. They can be set in a file only.
 pub(super) const FILE_ONLY: [&str; 3] = ["auth.tokens", "ttl.rules", "keys.reserved"];
 /// Keys whose value is a URL, which may hold a password.
-const URLS: [&str; 7] = [
+const URLS: [&str; 10] = [
     "store.url",
     "buffer.queue_url",
     "buffer.dead_letter_url",
@@ -30,6 +30,9 @@ const URLS: [&str; 7] = [
     "registry.url",
     "pages.queue_url",
     "pages.dead_letter_url",
+    "confluence.public_url",
+    "confluence.forge_keys_url",
+    "confluence.connect_keys_url",
 ];
 
 /// Where settings come from, beside the compiled-in defaults.

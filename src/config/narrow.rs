@@ -1,5 +1,6 @@
 //! From keys to [`Config`], and what must fit together.
 
+mod apps;
 mod buffer;
 mod page_links;
 mod store;

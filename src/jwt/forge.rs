@@ -7,14 +7,17 @@ use super::{Audience, PublicKey, Refused, Times};
 
 /// Who issues them.
 pub const ISSUER: &str = "forge/invocation-token";
+/// The name of the product among those that an app is installed in.
+const PRODUCT: &str = "confluence";
 
 /// What an invocation token says of the site and of the app there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// `context.cloudId`: the site.
     pub cloud_id: String,
-    /// `app.apiBaseUrl`: where the site's APIs are.
-    pub api_base_url: Option<String>,
+    /// Where Confluence's APIs are for the site: that of `app.installation.contexts`, as an app may be installed in several
+    /// products, or else `app.apiBaseUrl`.
+    pub api_base_url: String,
     /// `context.siteUrl`: where people find the site. Triggers leave it out.
     pub site_url: Option<String>,
 }
@@ -26,7 +29,6 @@ struct Claims {
     #[serde(flatten)]
     times: Times,
     context: Context,
-    #[serde(default)]
     app: App,
 }
 
@@ -38,11 +40,32 @@ struct Context {
     site_url: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct App {
+    api_base_url: String,
     #[serde(default)]
-    api_base_url: Option<String>,
+    installation: Installation,
+}
+
+#[derive(Default, Deserialize)]
+struct Installation {
+    #[serde(default)]
+    contexts: Vec<InstalledIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InstalledIn {
+    name: String,
+    api_base_url: String,
+}
+
+impl App {
+    fn confluence(self) -> String {
+        let confluence = self.installation.contexts.into_iter().find(|context| context.name == PRODUCT);
+        confluence.map_or(self.api_base_url, |context| context.api_base_url)
+    }
 }
 
 /// An invocation of the app `app_id` (`ari:cloud:ecosystem::app/...`).
@@ -56,7 +79,7 @@ pub fn verify(token: &str, key: &PublicKey, app_id: &str, now_ms: u64) -> Result
     }
     claims.times.check(now_ms)?;
     let Context { cloud_id, site_url } = claims.context;
-    Ok(Invocation { cloud_id, api_base_url: claims.app.api_base_url, site_url })
+    Ok(Invocation { cloud_id, api_base_url: claims.app.confluence(), site_url })
 }
 
 /// When a token that is passed on, and whose key is not ours to know, says to expire: milliseconds since the epoch.

@@ -27,5 +27,5 @@ pub const KEY_PREFIX: &str = "confluence:";
 pub const FLOW: &str = "page-links";
 /// Where cloud apps post, and their descriptor lies. A Connect webhook has its event's name behind it.
 pub const HOOKS_PATH: &str = "/v1/hooks/confluence";
-/// The name under [`HOOKS_PATH`] of the descriptor.
-pub const DESCRIPTOR_NAME: &str = "atlassian-connect.json";
+/// Where the descriptor of the Connect app lies.
+pub const DESCRIPTOR_PATH: &str = "/v1/hooks/confluence/atlassian-connect.json";

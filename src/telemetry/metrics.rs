@@ -1,5 +1,6 @@
 //! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
 
+mod hooks;
 mod reindex;
 
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use prometheus::{
 };
 
 use crate::envelope::PoisonCode;
+
+pub use hooks::HookOutcome;
 
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
 const CALL_BUCKETS: [f64; 13] =
@@ -64,6 +67,7 @@ struct Series {
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
+    hooks: hooks::Series,
     reindex: reindex::Series,
 }
 
@@ -153,6 +157,7 @@ impl Metrics {
                 "Reloads of the configuration by result: applied or refused.",
                 &["result"],
             )?,
+            hooks: hooks::Series::new(&make)?,
             reindex: reindex::Series::new(&make)?,
             registry: registry.clone(),
         };
@@ -273,6 +278,7 @@ impl Series {
         begin(&self.appended, &[append_label(true), append_label(false)]);
         begin(&self.retries, &[RETRY_ALONE, RETRY_STORE]);
         begin(&self.reloads, &[reload_label(true), reload_label(false)]);
+        self.hooks.begin_at_zero();
         begin(&self.dead_letters, &PoisonCode::ALL.map(PoisonCode::as_str));
         self.reindex.begin_at_zero();
     }
@@ -361,6 +367,8 @@ mod tests {
             r#"hookcache_appends_total{result="failed"} 0"#,
             r#"hookcache_config_reloads_total{result="refused"} 0"#,
             r#"hookcache_store_errors_total{call="read"} 0"#,
+            r#"hookcache_hooks_total{outcome="unverified"} 0"#,
+            r#"hookcache_hook_key_fetches_total{result="failed"} 0"#,
             r#"hookcache_reindex_runs_total{result="failed"} 0"#,
             r#"hookcache_reindex_pages_total{what="swept"} 0"#,
             "hookcache_reindex_open_runs 0",

@@ -23,18 +23,19 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("registry", &["envelope", "confluence", "page", "source"]),
     ("buffer", &["envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
+    ("hooks", &["envelope", "telemetry", "problem", "source", "jwt", "outbound", "registry", "confluence", "buffer"]),
     ("ingest", &["envelope", "telemetry", "problem", "auth", "source", "buffer"]),
     ("consumer", &["backoff", "envelope", "telemetry", "ttl", "buffer", "store"]),
     ("serve", &["envelope", "telemetry", "problem", "auth", "store"]),
     ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
-    ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "serve", "admin", "openapi"]),
+    ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "hooks", "serve", "admin", "openapi"]),
     ("reindex", &["backoff", "envelope", "extract", "telemetry", "page", "source", "confluence", "registry", "buffer"]),
     ("doctor", &["buffer", "store", "disk"]),
     (
         "config",
         &[
-            "envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "serve", "source", "registry",
-            "reindex",
+            "envelope", "ttl", "auth", "buffer", "store", "consumer", "http", "ingest", "hooks", "serve", "source",
+            "registry", "reindex",
         ],
     ),
 ];

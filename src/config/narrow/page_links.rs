@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HOUR, MINUTE, is_embedded_buffer};
+use super::{HOUR, MINUTE, apps, is_embedded_buffer};
 use crate::config::fields::{Fields, parse_ttl, spell_ttl};
 use crate::config::{BufferOptions, Config, PageLinks, ReindexOptions, Role};
 use crate::envelope::grants::Owner;
-use crate::envelope::{Account, Flow};
+use crate::envelope::Flow;
+use crate::hooks;
 use crate::registry::{self, Cadence, KeyFile};
 use crate::source::confluence;
 use crate::ttl::{Rules, Scope, ScopePattern, Ttl};
@@ -18,7 +19,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// What it reads of its own keys, before it is known whether it counts.
 pub(super) struct Read {
-    account: Option<Account>,
+    hooks: hooks::Options,
     registry: registry::Options,
     reindex: ReindexOptions,
 }
@@ -29,10 +30,7 @@ pub(super) fn enabled(fields: &mut Fields<'_>) -> bool {
 
 /// `None` only where a fault says why.
 pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
-    let account = fields.parsed("confluence.account", |text| match text {
-        "" => Ok(None),
-        name => Account::parse(name).map(Some).map_err(|error| error.to_string()),
-    });
+    let hooks = apps::read(fields);
     let reindex = reindex(fields);
     let url = fields.url("registry.url", &["postgres", "postgresql"]);
     let key_file = fields.optional("registry.key_file").map(PathBuf::from);
@@ -49,7 +47,7 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
             key_file: key_file.map_or_else(|| KeyFile::MadeAtFirst(data_dir.join("registry.key")), KeyFile::Given),
         },
     };
-    Some(Read { account: account?, registry, reindex: reindex? })
+    Some(Read { hooks: hooks?, registry, reindex: reindex? })
 }
 
 fn reindex(fields: &mut Fields<'_>) -> Option<ReindexOptions> {
@@ -73,7 +71,7 @@ fn interval(fields: &mut Fields<'_>, key: &'static str, range: RangeInclusive<Du
 }
 
 pub(super) fn join(read: Read, queue: BufferOptions) -> PageLinks {
-    PageLinks { account: read.account, registry: read.registry, queue, reindex: read.reindex }
+    PageLinks { hooks: read.hooks, registry: read.registry, queue, reindex: read.reindex }
 }
 
 /// What page links store lives for ever, unless a rule of the operator's says otherwise. `ttl.allow_never` need not say
