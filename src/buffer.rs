@@ -28,6 +28,7 @@ pub mod embedded;
 mod pending;
 #[cfg(feature = "sqs")]
 pub mod sqs;
+pub mod work;
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::envelope::{Clock, SiteId};
 use crate::outbound::{Outbound, Share};
-use crate::page::Status;
+use crate::page::{PageFacts, Status};
 
 use call::{Answer, Caller};
 use paths::With;
@@ -101,6 +101,19 @@ pub struct RemotePage {
     pub status: Status,
     /// Storage format. `None` where it did not come along: of a list of which it would be too much ([`Confluence::pages`]).
     pub body: Option<Body>,
+}
+
+impl RemotePage {
+    /// What is told of it beside its links.
+    pub fn facts(&self) -> PageFacts {
+        PageFacts {
+            id: self.id,
+            title: self.title.clone(),
+            space: self.space_key.clone(),
+            version: self.version,
+            status: self.status,
+        }
+    }
 }
 
 /// The body of a page. It counts as a large answer ([`outbound`](crate::outbound)), where it came in one, until it is

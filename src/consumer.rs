@@ -12,11 +12,8 @@
 //! It never sends a message to the dead letters because of an outage, and never drops one.
 
 mod apply;
-mod attempts;
 mod breaker;
-mod held;
 mod rulings;
-mod settle;
 mod worker;
 
 use std::time::Duration;

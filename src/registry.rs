@@ -37,9 +37,9 @@ use tokio::sync::{Notify, OnceCell};
 
 use self::database::{ConnectError, Database, Fault};
 use self::seal::{Label, Seal};
-use crate::confluence::{Credential, Product};
+use crate::confluence::{Access, Credential, Product, RemotePage};
 use crate::envelope::{Account, SiteId};
-use crate::page::Status;
+use crate::page::{Archived, Home, Status};
 use crate::source::confluence::{EventName, ReindexScope};
 
 pub use cadence::{Cadence, Due};
@@ -174,7 +174,7 @@ pub struct PageRow {
     pub title: String,
     pub space_id: Option<u64>,
     pub space_key: Option<String>,
-    /// 0 while nothing of it was read.
+    /// The highest that was read; 0 while nothing of it was read.
     pub version: u64,
     /// `None`: not there, or not to be seen (404). The row is kept for a while, to guard against late events.
     pub status: Option<Status>,
@@ -182,6 +182,47 @@ pub struct PageRow {
     pub last_fetch: Option<Fetched>,
     /// The number of the last reindex that met it.
     pub sweep: u64,
+}
+
+impl Site {
+    /// How it is asked.
+    pub fn access(&self, credential: Credential) -> Access {
+        Access { site: self.id.clone(), product: self.product, api_base: self.api_base.clone(), credential }
+    }
+
+    /// What the envelopes of its pages are made with.
+    pub fn home(&self, archived: Archived) -> Home {
+        Home {
+            site: self.id.clone(),
+            account: self.account.clone(),
+            base_url: self.base_url.clone(),
+            other_urls: self.display_url.iter().chain(&self.aliases).cloned().collect(),
+            archived,
+        }
+    }
+}
+
+impl PageRow {
+    /// A page that was read by a fetch that began at `at_ms`.
+    pub fn read(page: &RemotePage, at_ms: u64) -> Self {
+        Self {
+            page: page.id,
+            title: page.title.clone(),
+            space_id: page.space_id,
+            space_key: page.space_key.clone(),
+            version: page.version,
+            status: Some(page.status),
+            last_event: None,
+            last_fetch: Some(Fetched { at_ms, result: Fetched::OK.to_owned() }),
+            sweep: 0,
+        }
+    }
+
+    /// The same page, when a fetch that began at `at_ms` did not find it.
+    pub fn gone(self, at_ms: u64) -> Self {
+        let last_fetch = Some(Fetched { at_ms, result: Fetched::NOT_FOUND.to_owned() });
+        Self { status: None, last_fetch, ..self }
+    }
 }
 
 /// How the last fetch of a page ended.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff;
+use crate::buffer::work::{Attempts, Hand, Held, settle};
 use crate::buffer::{Delivery, TAKE_MAX, Taker};
 use crate::envelope::limits::ID_BYTES_MAX;
 use crate::envelope::{Clock, Poison, PoisonCode};
@@ -17,12 +18,10 @@ use crate::store::{Outcome, Writer};
 use crate::telemetry::metrics::StoreCall;
 use crate::telemetry::{Metrics, trace};
 
+use super::Options;
 use super::apply::{Done, Retry, Verdict, apply};
-use super::attempts::Attempts;
 use super::breaker::Breaker;
-use super::held::{Hand, Held};
 use super::rulings::RuleSource;
-use super::{Options, settle};
 
 /// Waits between tries of a message that failed alone. Long enough at the end that it costs nothing to keep trying.
 const RETRY_MIN: Duration = Duration::from_secs(1);

@@ -21,12 +21,13 @@ const COLUMNS: &str =
 
 /// Parameters of a row in [`Registry::note_read`], beside the site.
 const READ_PARAMETERS: usize = 9;
-/// What was read replaces what was read before; how the fetch ended replaces how one before it ended.
+/// What was read replaces what was read before; how the fetch ended replaces how one before it ended. A version never
+/// falls: a list can be older than a page that was read before it, and a page is dropped by its highest version.
 const ON_READ: &str = "ON CONFLICT (site, page) DO UPDATE SET \
     title = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.title ELSE pages.title END, \
     space_id = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.space_id ELSE pages.space_id END, \
     space_key = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.space_key ELSE pages.space_key END, \
-    version = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.version ELSE pages.version END, \
+    version = CASE WHEN excluded.version > pages.version THEN excluded.version ELSE pages.version END, \
     status = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.status ELSE pages.status END, \
     read_ms = CASE WHEN excluded.read_ms >= COALESCE(pages.read_ms, 0) THEN excluded.read_ms ELSE pages.read_ms END, \
     fetch_result = CASE WHEN excluded.fetch_ms >= COALESCE(pages.fetch_ms, 0) THEN excluded.fetch_result \

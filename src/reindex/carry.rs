@@ -168,15 +168,8 @@ impl Reindexer {
                 return Err(Trouble::Hopeless(why.to_owned()));
             }
         };
-        let Site { id, account, product, base_url, api_base, display_url, aliases, .. } = site.clone();
-        let home = Home {
-            site: id.clone(),
-            account,
-            base_url,
-            other_urls: display_url.into_iter().chain(aliases).collect(),
-            archived: self.archived,
-        };
-        Ok(Target { site, access: Access { site: id, product, api_base, credential }, home: Arc::new(home) })
+        let (access, home) = (site.access(credential), Arc::new(site.home(self.archived)));
+        Ok(Target { site, access, home })
     }
 
     pub(super) async fn active(&self, site: &SiteId) -> Result<Site, Trouble> {

@@ -12,7 +12,7 @@ use crate::buffer::AppendError;
 use crate::confluence::RemotePage;
 use crate::envelope::{Account, SiteId, WireForm};
 use crate::extract::NotABaseUrl;
-use crate::page::{self, PageFacts};
+use crate::page;
 use crate::registry::{Fetched, PageRow};
 
 /// Envelopes that are put at the same time: as many as one commit or a few sends take.
@@ -66,14 +66,7 @@ impl Reindexer {
         let (id, account) = (&target.site.id, &target.site.account);
         let drop_one = |(row, at_ms): (PageRow, u64)| {
             let form = page::dropped(self.stamper.stamp(), id, account, row.page, row.version, at_ms);
-            (
-                PageRow {
-                    status: None,
-                    last_fetch: Some(Fetched { at_ms, result: Fetched::NOT_FOUND.to_owned() }),
-                    ..row
-                },
-                form,
-            )
+            (row.gone(at_ms), form)
         };
         let (rows, forms) = gone.into_iter().map(drop_one).unzip();
         self.append(rows, forms).await
@@ -119,8 +112,8 @@ impl Reindexer {
         let extract = move || {
             let one = |Sighting { page, at_ms }: Sighting| {
                 let body = page.body.as_deref().unwrap_or_default();
-                let form = home.envelope(stamper.stamp(), &facts(&page), body, at_ms)?;
-                Ok((row(page, at_ms), form))
+                let form = home.envelope(stamper.stamp(), &page.facts(), body, at_ms)?;
+                Ok((PageRow::read(&page, at_ms), form))
             };
             sightings.into_iter().map(one).collect::<Result<Vec<_>, NotABaseUrl>>()
         };
@@ -146,29 +139,5 @@ impl Reindexer {
             }
         }
         Ok(rows)
-    }
-}
-
-fn facts(page: &RemotePage) -> PageFacts {
-    PageFacts {
-        id: page.id,
-        title: page.title.clone(),
-        space: page.space_key.clone(),
-        version: page.version,
-        status: page.status,
-    }
-}
-
-fn row(page: RemotePage, at_ms: u64) -> PageRow {
-    PageRow {
-        page: page.id,
-        title: page.title,
-        space_id: page.space_id,
-        space_key: page.space_key,
-        version: page.version,
-        status: Some(page.status),
-        last_event: None,
-        last_fetch: Some(Fetched { at_ms, result: Fetched::OK.to_owned() }),
-        sweep: 0,
     }
 }

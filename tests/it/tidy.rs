@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("page", &["envelope", "extract", "source"]),
     ("confluence", &["backoff", "envelope", "jwt", "outbound", "page"]),
     ("registry", &["envelope", "confluence", "page", "source"]),
-    ("buffer", &["envelope", "disk"]),
+    ("buffer", &["backoff", "envelope", "disk"]),
     ("store", &["envelope", "ttl", "disk"]),
     ("hooks", &["envelope", "telemetry", "problem", "source", "jwt", "outbound", "registry", "confluence", "buffer"]),
     ("ingest", &["envelope", "telemetry", "problem", "auth", "source", "buffer"]),
