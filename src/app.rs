@@ -158,7 +158,7 @@ impl App {
             serve: serve(&config, &places, &live, &metrics, &clock),
             hooks: hooks.clone(),
         }));
-        let control = Plane::Control(control_plane(&config, &places, &live, &clock));
+        let control = Plane::Control(control_plane(&joint, &live));
         let page_links = page_links::start(&joint);
         drop(places);
 
@@ -250,14 +250,16 @@ fn serve(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock
     Some(Serve::new(reader.clone(), live.auth.clone(), config.get.max_age, clock.clone(), metrics.clone()))
 }
 
-fn control_plane(config: &Config, places: &Places, live: &Live, clock: &Clock) -> axum::Router {
+fn control_plane(joint: &Joint<'_>, live: &Live) -> axum::Router {
+    let Joint { config, places, clock, .. } = *joint;
     match places.store.as_ref().filter(|_| config.roles.has(Role::Admin)) {
         Some((writer, _, book)) => {
             let (auth, rules) = (live.auth.clone(), live.rules.clone());
             let desk = |(_, taker): &(_, Taker)| Desk::new(DeadLetters::of(taker), clock.clone());
             let dead_letters = places.buffer.as_ref().map(desk);
             let shelf = Shelf::new(Catalog::of(writer), clock.clone());
-            Admin { auth, rules, book: book.clone(), dead_letters, shelf }.router()
+            let page_links = page_links::admin(joint);
+            Admin { auth, rules, book: book.clone(), dead_letters, shelf, page_links }.router()
         }
         None => admin::nothing(),
     }

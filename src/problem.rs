@@ -59,8 +59,10 @@ codes! {
     ReservedKey = "reserved-key", 403, "A webhook key is reserved to another";
     NotFound = "not-found", 404, "There is no entry under this key";
     NoSuchDeadLetter = "no-such-dead-letter", 404, "There is no such dead letter";
+    NoSuchSite = "no-such-site", 404, "There is no such site";
     NoSuchRoute = "no-such-route", 404, "There is no such call here";
     MethodNotAllowed = "method-not-allowed", 405, "The path does not know this method";
+    SiteNotActive = "site-not-active", 409, "The site is not read now";
     BodyTimeout = "body-timeout", 408, "The body did not arrive in time";
     PayloadTooLarge = "payload-too-large", 413, "The event is too large";
     BodyTooLarge = "body-too-large", 413, "The body is too large";

@@ -1,13 +1,15 @@
 //! Joins page links: one function per mover, which answers `None` where its role does not run here or page links are
 //! off. What a mover needs is in `Joint`; a new one is one more function and one more line in [`start`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Part;
 use super::places::Places;
-use crate::buffer;
+use crate::admin::{Desk, PageLinks};
+use crate::buffer::{self, DeadLetters, Pending};
 use crate::config::{Config, Role};
 use crate::envelope::{Clock, Stamper};
 use crate::hooks::Hooks;
@@ -35,6 +37,20 @@ pub(super) fn hooks(joint: &Joint<'_>) -> Option<Hooks> {
     let outbound = Outbound::new(KEYS_CONNECT_TIMEOUT, &[]).expect("no authority is given that could be wrong");
     let stamper = Stamper::new(joint.clock.clone());
     Some(Hooks::new(options, registry.clone(), tasks.clone(), outbound, stamper, joint.metrics.clone()))
+}
+
+/// What the control plane knows of sites: part of the role `admin`.
+pub(super) fn admin(joint: &Joint<'_>) -> Option<PageLinks> {
+    let (registry, (tasks, taker)) = of_role(joint, Role::Admin)?;
+    Some(PageLinks {
+        registry: registry.clone(),
+        tasks: tasks.clone(),
+        letters: Desk::new(DeadLetters::of(taker), joint.clock.clone()),
+        waiting_tasks: Pending::of(taker),
+        waiting_sets: joint.places.buffer.as_ref().map(|(_, taker)| Pending::of(taker)),
+        cadence: joint.config.page_links.as_ref()?.reindex.cadence,
+        stamper: Arc::new(Stamper::new(joint.clock.clone())),
+    })
 }
 
 /// Starts what reads pages. One client of Confluence serves all of it, so that its limits per site hold.

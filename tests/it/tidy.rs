@@ -27,7 +27,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ingest", &["envelope", "telemetry", "problem", "auth", "source", "buffer"]),
     ("consumer", &["backoff", "envelope", "telemetry", "ttl", "buffer", "store"]),
     ("serve", &["envelope", "telemetry", "problem", "auth", "store"]),
-    ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer"]),
+    ("admin", &["envelope", "telemetry", "problem", "ttl", "auth", "store", "buffer", "registry", "source", "page"]),
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "hooks", "serve", "admin", "openapi"]),
     ("reindex", &["backoff", "envelope", "extract", "telemetry", "page", "source", "confluence", "registry", "buffer"]),
     ("doctor", &["buffer", "store", "disk"]),
