@@ -21,11 +21,13 @@
 //! | `carry` | one run, from claimed to ended or given back |
 //! | `lease` | that one process at a time has a run |
 //! | `list`, `sweep` | the two steps of a run: a part of the list, some pages that it did not name |
+//! | `ask` | asking the site, and waiting for a turn |
 //! | `put` | from pages to envelopes on the road |
 //! | `judge` | what is unchanged, where a list ends, when it has no end; pure |
 //! | `trouble` | what can go wrong, and whether it is worth another try |
 //! | `schedule` | asking for the runs that are due |
 
+mod ask;
 mod carry;
 mod judge;
 mod lease;

@@ -17,8 +17,7 @@ impl Reindexer {
             ReindexScope::Full => Order::Id,
             ReindexScope::SinceLast | ReindexScope::Since(_) => Order::LatestFirst,
         };
-        let read_at_ms = self.clock().now_ms();
-        let listing = self.confluence.pages(&target.access, order, bookmark.next.as_deref()).await?;
+        let (listing, read_at_ms) = self.ask_for_list(&target.access, order, bookmark.next.as_deref()).await?;
         let mut run = self.begun(run, &listing, read_at_ms).await?;
         let (pages, all_older) = match run.watermark_ms {
             Some(watermark_ms) => judge::since(watermark_ms, listing.pages),
@@ -85,7 +84,7 @@ impl Reindexer {
                 rows.push(row.clone());
             }
         }
-        rows.extend(self.put(target, sightings, put).await?);
+        rows.extend(self.put_pages(target, sightings, put).await?);
         rows.iter_mut().for_each(|row| row.sweep = run.number);
         self.registry.note_read(&run.site, &rows).await?;
         Ok(changed)

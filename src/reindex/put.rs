@@ -1,4 +1,7 @@
 //! From pages to envelopes on the road, and to what is noted of them.
+//!
+//! A page's body is dropped before another page is asked for: a few large ones fill the room that the client has for them
+//! ([`outbound`](crate::outbound)), and who holds one must not wait for another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +18,23 @@ use crate::extract::NotABaseUrl;
 use crate::page;
 use crate::registry::{Fetched, PageRow};
 
-/// Envelopes that are put at the same time: as many as one commit or a few sends take.
+/// Envelopes that are put at the same time, and their bytes: as many as one commit or a few sends take, and what is held
+/// in memory.
 const PUT_AT_ONCE: usize = 100;
+const PUT_BYTES_AT_ONCE: usize = 8 << 20;
+/// Bodies up to this many bytes take a fraction of a millisecond; larger ones are read on a thread of their own kind.
+const READ_HERE_BYTES_MAX: usize = 64 << 10;
 
 /// A page, and when the answer that shows it was asked for, milliseconds since the epoch.
 pub struct Sighting {
     pub page: RemotePage,
     pub at_ms: u64,
+}
+
+/// A page's envelope, and what is noted of it once the buffer has it.
+pub struct Made {
+    pub row: PageRow,
+    pub form: WireForm,
 }
 
 /// What was put on the road since the place of the run was kept last, or is about to be.
@@ -40,36 +53,91 @@ impl Put {
 
 impl Reindexer {
     /// Puts pages on the road. Every one of them is durable when it returns; their rows are for the caller to note.
-    pub(super) async fn put(
+    pub(super) async fn put_pages(
         &self,
         target: &Target,
-        sightings: Vec<Sighting>,
+        mut sightings: Vec<Sighting>,
         put: &mut Put,
     ) -> Result<Vec<PageRow>, Trouble> {
-        let mut rows = Vec::with_capacity(sightings.len());
-        let mut left = sightings.into_iter().peekable();
-        while left.peek().is_some() {
-            let some: Vec<Sighting> = left.by_ref().take(PUT_AT_ONCE).collect();
-            let some = self.whole(target, some).await?;
-            let (made, forms): (Vec<PageRow>, Vec<WireForm>) = self.extract(target, some).await?.into_iter().unzip();
-            // Asked just before, as nothing may be put for a site that is gone.
-            let site = self.active(&target.site.id).await?;
-            put.account = Some(site.account);
-            put.versions.extend(made.iter().map(|row| (row.page, row.version)));
-            rows.extend(self.append(made, forms).await?);
+        // Those without a body come last, when no body of the list is held any more.
+        sightings.sort_by_key(|sighting| sighting.page.body.is_none());
+        let (mut rows, mut some, mut bytes) = (Vec::with_capacity(sightings.len()), Vec::new(), 0);
+        for sighting in sightings {
+            let Some(made) = self.made(target, sighting).await? else { continue };
+            bytes += made.form.body.len();
+            some.push(made);
+            if some.len() >= PUT_AT_ONCE || bytes >= PUT_BYTES_AT_ONCE {
+                bytes = 0;
+                rows.extend(self.put(target, std::mem::take(&mut some), put).await?);
+            }
+        }
+        rows.extend(self.put(target, some, put).await?);
+        Ok(rows)
+    }
+
+    /// The same, of envelopes that are made.
+    pub(super) async fn put(&self, target: &Target, made: Vec<Made>, put: &mut Put) -> Result<Vec<PageRow>, Trouble> {
+        if made.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Asked just before, as nothing may be put for a site that is gone.
+        let site = self.active(&target.site.id).await?;
+        put.account = Some(site.account);
+        put.versions.extend(made.iter().map(|made| (made.row.page, made.row.version)));
+        let (mut rows, forms): (Vec<PageRow>, Vec<WireForm>) =
+            made.into_iter().map(|made| (made.row, made.form)).unzip();
+        let results = join_all(forms.into_iter().map(|form| self.road.append(form))).await;
+        for (row, result) in rows.iter_mut().zip(results) {
+            match result {
+                Ok(_) => {}
+                // It will never take this one: that is told of the page, and the run goes on.
+                Err(AppendError::Refused(why)) => {
+                    tracing::warn!(site = %site.id, page = row.page, why, "the buffer refuses a page");
+                    let at_ms = row.last_fetch.as_ref().map_or(0, |fetched| fetched.at_ms);
+                    row.last_fetch = Some(Fetched { at_ms, result: format!("the buffer refuses it: {why}") });
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(rows)
     }
 
-    /// Drops pages that are not there any more, or not to be seen.
-    pub(super) async fn drop_pages(&self, target: &Target, gone: Vec<(PageRow, u64)>) -> Result<Vec<PageRow>, Trouble> {
-        let (id, account) = (&target.site.id, &target.site.account);
-        let drop_one = |(row, at_ms): (PageRow, u64)| {
-            let form = page::dropped(self.stamper.stamp(), id, account, row.page, row.version, at_ms);
-            (row.gone(at_ms), form)
+    /// `None` where the page has gone since it was listed: that is for the sweep.
+    pub(super) async fn made(&self, target: &Target, sighting: Sighting) -> Result<Option<Made>, Trouble> {
+        let Sighting { mut page, mut at_ms } = sighting;
+        if page.body.is_none() {
+            let (Some(found), asked_ms) = self.ask_for_page(&target.access, page.id).await? else { return Ok(None) };
+            (page, at_ms) = (found, asked_ms);
+        }
+        if let (None, Some(space_id)) = (&page.space_key, page.space_id) {
+            page.space_key = self.ask_for_space_key(&target.access, space_id).await?;
+        }
+        let home = Arc::clone(&target.home);
+        let stamp = self.stamper.stamp();
+        let (id, body) = (page.id, page.body.take());
+        let bytes = body.as_deref().map_or(0, str::len);
+        let read = move || {
+            let body = body.as_deref().unwrap_or_default();
+            let form = home.envelope(stamp, &page.facts(), body, at_ms)?;
+            Ok::<_, NotABaseUrl>(Made { row: PageRow::read(&page, at_ms), form })
         };
-        let (rows, forms) = gone.into_iter().map(drop_one).unzip();
-        self.append(rows, forms).await
+        let made = match bytes <= READ_HERE_BYTES_MAX {
+            true => read(),
+            false => {
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(|error| Trouble::Odd(format!("the page {id} can't be read: {error}")))?
+            }
+        };
+        made.map(Some).map_err(|error| {
+            Trouble::Hopeless(format!("{error}. Add the site again with the right one: `hookcache confluence add`"))
+        })
+    }
+
+    /// The envelope that drops a page which is not there any more, or not to be seen.
+    pub(super) fn made_gone(&self, target: &Target, row: PageRow, at_ms: u64) -> Made {
+        let (site, account) = (&target.site.id, &target.site.account);
+        let form = page::dropped(self.stamper.stamp(), site, account, row.page, row.version, at_ms);
+        Made { row: row.gone(at_ms), form }
     }
 
     /// What was put for a site that was removed meanwhile goes again: whoever removed it may have looked before.
@@ -85,59 +153,5 @@ impl Reindexer {
         };
         let failed = join_all(versions.iter().map(drop_one)).await.iter().filter(|result| result.is_err()).count();
         tracing::info!(%site, pages = versions.len(), failed, "taken back, as the site was removed meanwhile");
-    }
-
-    /// With the keys of their spaces and their bodies, where the list has left them out.
-    async fn whole(&self, target: &Target, sightings: Vec<Sighting>) -> Result<Vec<Sighting>, Trouble> {
-        let mut whole = Vec::with_capacity(sightings.len());
-        for mut sighting in sightings {
-            if sighting.page.body.is_none() {
-                let at_ms = self.clock().now_ms();
-                // One that has gone in between is for the sweep.
-                let Some(page) = self.confluence.page(&target.access, sighting.page.id).await? else { continue };
-                sighting = Sighting { page, at_ms };
-            }
-            let page = &mut sighting.page;
-            if let (None, Some(space_id)) = (&page.space_key, page.space_id) {
-                page.space_key = self.confluence.space_key(&target.access, space_id).await?;
-            }
-            whole.push(sighting);
-        }
-        Ok(whole)
-    }
-
-    /// On a thread of its own kind: a large page takes milliseconds.
-    async fn extract(&self, target: &Target, sightings: Vec<Sighting>) -> Result<Vec<(PageRow, WireForm)>, Trouble> {
-        let (stamper, home) = (Arc::clone(&self.stamper), Arc::clone(&target.home));
-        let extract = move || {
-            let one = |Sighting { page, at_ms }: Sighting| {
-                let body = page.body.as_deref().unwrap_or_default();
-                let form = home.envelope(stamper.stamp(), &page.facts(), body, at_ms)?;
-                Ok((PageRow::read(&page, at_ms), form))
-            };
-            sightings.into_iter().map(one).collect::<Result<Vec<_>, NotABaseUrl>>()
-        };
-        let extracted = tokio::task::spawn_blocking(extract).await;
-        let extracted = extracted.map_err(|error| Trouble::Odd(format!("pages can't be read: {error}")))?;
-        extracted.map_err(|error| {
-            Trouble::Hopeless(format!("{error}. Add the site again with the right one: `hookcache confluence add`"))
-        })
-    }
-
-    /// One by one a buffer may refuse an envelope for ever; that says so in the page's row, and the run goes on.
-    async fn append(&self, mut rows: Vec<PageRow>, forms: Vec<WireForm>) -> Result<Vec<PageRow>, Trouble> {
-        let results = join_all(forms.into_iter().map(|form| self.road.append(form))).await;
-        for (row, result) in rows.iter_mut().zip(results) {
-            match result {
-                Ok(_) => {}
-                Err(AppendError::Refused(why)) => {
-                    tracing::warn!(page = row.page, why, "the buffer refuses a page");
-                    let at_ms = row.last_fetch.as_ref().map_or(0, |fetched| fetched.at_ms);
-                    row.last_fetch = Some(Fetched { at_ms, result: format!("the buffer refuses it: {why}") });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(rows)
     }
 }

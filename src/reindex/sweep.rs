@@ -4,10 +4,10 @@ use futures_util::{StreamExt, stream};
 
 use super::carry::{Progress, Target};
 use super::judge::Bookmark;
-use super::put::{Put, Sighting};
+use super::put::{Made, Put, Sighting};
 use super::trouble::Trouble;
 use super::worker::Reindexer;
-use crate::confluence::{FetchError, RemotePage};
+use crate::confluence::FetchError;
 use crate::registry::{Fetched, PageRow, Run};
 
 /// Pages that one step asks for: what a crash repeats, and what is held in memory.
@@ -16,10 +16,13 @@ const SWEPT_AT_ONCE: usize = 20;
 const ASKED_AT_ONCE: usize = 4;
 
 /// What asking for a page has come to.
-struct Asked {
-    row: PageRow,
-    at_ms: u64,
-    answer: Result<Option<RemotePage>, FetchError>,
+enum Asked {
+    Made(Made),
+    /// It can't be read; it stays as it is.
+    Unusable {
+        page: u64,
+        fetched: Fetched,
+    },
 }
 
 impl Reindexer {
@@ -29,34 +32,39 @@ impl Reindexer {
         let unmet = self.registry.pages_unmet(&run.site, run.number, bookmark.swept_to, SWEPT_AT_ONCE).await?;
         let Some(last) = unmet.last().map(|row| row.page) else { return Ok(Progress::Done(run.clone())) };
         let swept = unmet.len() as u64;
-        let asked: Vec<Asked> =
-            stream::iter(unmet).map(|row| self.ask(target, row)).buffered(ASKED_AT_ONCE).collect().await;
-
-        let (mut there, mut gone) = (Vec::new(), Vec::new());
-        for Asked { row, at_ms, answer } in asked {
-            match answer {
-                Ok(Some(page)) => there.push(Sighting { page, at_ms }),
-                Ok(None) => gone.push((row, at_ms)),
+        let ask = |row: PageRow| self.ask_about(target, row);
+        let mut asking = stream::iter(unmet).map(ask).buffered(ASKED_AT_ONCE);
+        let mut made = Vec::new();
+        while let Some(asked) = asking.next().await {
+            match asked? {
+                Asked::Made(one) => made.push(one),
                 // One page that can't be read must not keep the others from being swept.
-                Err(FetchError::Unusable(why)) => {
-                    tracing::warn!(site = %run.site, page = row.page, why, "a page could not be read; it stays as it is");
-                    let fetched = Fetched { at_ms, result: why };
-                    self.registry.note_failed(&run.site, row.page, &fetched).await?;
+                Asked::Unusable { page, fetched } => {
+                    tracing::warn!(site = %run.site, page, why = fetched.result, "a page can't be read; it stays as it is");
+                    self.registry.note_failed(&run.site, page, &fetched).await?;
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        let mut rows = self.put(target, there, put).await?;
-        rows.extend(self.drop_pages(target, gone).await?);
+        let mut rows = self.put(target, made, put).await?;
         rows.iter_mut().for_each(|row| row.sweep = run.number);
         self.registry.note_read(&run.site, &rows).await?;
         let bookmark = Bookmark { swept_to: last, ..bookmark };
         Ok(Progress::On(Run { cursor: Some(bookmark.write()), pages_swept: run.pages_swept + swept, ..run.clone() }))
     }
 
-    async fn ask(&self, target: &Target, row: PageRow) -> Asked {
-        let at_ms = self.clock().now_ms();
-        let answer = self.confluence.page(&target.access, row.page).await;
-        Asked { row, at_ms, answer }
+    async fn ask_about(&self, target: &Target, row: PageRow) -> Result<Asked, Trouble> {
+        let asked_ms = self.clock().now_ms();
+        let (found, at_ms) = match self.ask_for_page(&target.access, row.page).await {
+            Ok(answer) => answer,
+            Err(FetchError::Unusable(result)) => {
+                return Ok(Asked::Unusable { page: row.page, fetched: Fetched { at_ms: asked_ms, result } });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let made = match found {
+            Some(page) => self.made(target, Sighting { page, at_ms }).await?,
+            None => None,
+        };
+        Ok(Asked::Made(made.unwrap_or_else(|| self.made_gone(target, row, at_ms))))
     }
 }
