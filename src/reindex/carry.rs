@@ -49,7 +49,7 @@ pub enum Progress {
 
 /// What becomes of a run that is worked on no more.
 enum End {
-    Success,
+    Success(Box<Run>),
     Failure(String),
     /// Another goes on, at once or when what it waits for is over.
     GiveBack(Option<Waiting>),
@@ -70,8 +70,11 @@ impl Reindexer {
         let Run { site, number, scope, pages_seen, .. } = held.run().clone();
         tracing::info!(%site, number, ?scope, pages_seen, "a reindex begins, or goes on");
         match stop.run_until_cancelled(self.work(&mut held)).await.unwrap_or(End::GiveBack(None)) {
-            End::Success => self.end(held, None).await,
-            End::Failure(why) => self.end(held, Some(why)).await,
+            End::Success(run) => self.end(held, *run, None).await,
+            End::Failure(why) => {
+                let run = held.run().clone();
+                self.end(held, run, Some(why)).await;
+            }
             End::GiveBack(waiting) => self.give_back(held, waiting).await,
             End::NotOurs => {
                 tracing::info!(%site, number, "a reindex is let go: its site, its scope or its holder has changed");
@@ -103,6 +106,12 @@ impl Reindexer {
                     return End::NotOurs;
                 }
                 Trouble::Hopeless(why) => return End::Failure(why),
+                Trouble::Unauthorized(why) => {
+                    let site = &held.run().site;
+                    return End::Failure(format!(
+                        "{why}. Give it one that may read the pages: `hookcache confluence add --site {site} ...`"
+                    ));
+                }
                 Trouble::Odd(why) if tries.odd + 1 >= ODD_MAX => return End::Failure(why),
                 Trouble::Odd(why) => {
                     tries.odd += 1;
@@ -126,15 +135,16 @@ impl Reindexer {
         let run = held.run().clone();
         match held.during(self.read_some(&run, put)).await?? {
             Progress::On(next) => {
-                self.keep(held, next).await?;
+                held.keep(Run { waiting: None, ..next.clone() }).await?;
                 put.clear();
+                self.count(&run, &next);
                 Ok(None)
             }
+            // Kept with its end, so that a crash before it does not count the last part twice.
             Progress::Done(next) => {
-                self.keep(held, next).await?;
-                let run = held.run().clone();
-                held.during(self.tell_index(&run)).await??;
-                Ok(Some(End::Success))
+                held.during(self.tell_index(&next)).await??;
+                self.count(&run, &next);
+                Ok(Some(End::Success(Box::new(next))))
             }
         }
     }
@@ -145,13 +155,11 @@ impl Reindexer {
             Phase::Listing => self.list_part(&target, run, put).await,
             Phase::Sweeping => self.sweep_some(&target, run, put).await,
         };
-        match done {
+        done.map_err(|trouble| match (trouble, &target.access.credential) {
             // Such a token ends early now and then.
-            Err(Trouble::Hopeless(why)) if matches!(target.access.credential, Credential::Forge { .. }) => {
-                Err(waits_for_token(&why))
-            }
-            done => done,
-        }
+            (Trouble::Unauthorized(why), Credential::Forge { .. }) => waits_for_token(&why),
+            (trouble, _) => trouble,
+        })
     }
 
     /// As the registry has the site now: what was changed by the operator, or by the site, holds from the next step on.
@@ -177,16 +185,12 @@ impl Reindexer {
         site.filter(|site| site.state == SiteState::Active).ok_or(Trouble::Gone)
     }
 
-    async fn keep(&self, held: &mut Held, next: Run) -> Result<(), Trouble> {
-        let before = held.run().clone();
-        held.keep(Run { waiting: None, ..next }).await?;
-        let Run { pages_seen, pages_changed, pages_swept, .. } = held.run();
+    fn count(&self, before: &Run, after: &Run) {
         self.metrics.reindexed(
-            pages_seen - before.pages_seen,
-            pages_changed - before.pages_changed,
-            pages_swept - before.pages_swept,
+            after.pages_seen - before.pages_seen,
+            after.pages_changed - before.pages_changed,
+            after.pages_swept - before.pages_swept,
         );
-        Ok(())
     }
 
     /// Tells whoever asks for links how old the index is. On the same road as the pages, so that it comes behind them.
@@ -238,8 +242,8 @@ impl Reindexer {
         }
     }
 
-    async fn end(&self, held: Held, error: Option<String>) {
-        let (run, lease) = held.into_parts();
+    async fn end(&self, held: Held, run: Run, error: Option<String>) {
+        let (_, lease) = held.into_parts();
         let ended = Ended { at_ms: self.clock().now_ms(), error };
         let Run { site, number, pages_seen, pages_changed, pages_swept, .. } = &run;
         match self.registry.end_run(&run, &lease, &ended).await {

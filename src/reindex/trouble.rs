@@ -13,6 +13,8 @@ pub enum Trouble {
     Later { after: Option<Duration>, why: String },
     /// An answer that makes no sense. It is asked for a few times before the run fails.
     Odd(String),
+    /// The site refuses the credential.
+    Unauthorized(String),
     /// The run fails. The text says what the operator can do.
     Hopeless(String),
     /// The run is another's, or its scope was changed, or its site is not active any more.
@@ -43,9 +45,7 @@ impl From<FetchError> for Trouble {
             FetchError::Later { after, why } => Self::Later { after, why: format!("the site can't answer now: {why}") },
             FetchError::Busy { after, .. } => Self::Later { after: Some(after), why: error.to_string() },
             FetchError::Unusable(_) => Self::Odd(error.to_string()),
-            FetchError::Unauthorized(_) => Self::Hopeless(format!(
-                "{error}. Give it one that may read the pages: `hookcache confluence add` with the same --site"
-            )),
+            FetchError::Unauthorized(_) => Self::Unauthorized(error.to_string()),
         }
     }
 }
