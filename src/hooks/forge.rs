@@ -43,67 +43,55 @@ impl Parts {
             let detail = "a site of this name has joined otherwise than by the Forge app";
             return Err(Problem::new(Code::HookForbidden, detail));
         }
+        let is_new = before.as_ref().is_none_or(has_left);
         match (heard.told, before) {
             (Told::Lifecycle(Lifecycle::Uninstalled), Some(site)) => self.leaves(&site, call, stamp).await,
             (Told::Lifecycle(Lifecycle::Uninstalled), None) => Ok(HookOutcome::Ignored),
+            (Told::Lifecycle(Lifecycle::Installed), before) => {
+                let site = self.present(id, &invocation, before, call, &stamp).await?;
+                // Forge enables what it installs.
+                self.append(&site, What::Lifecycle(Lifecycle::Enabled), call, stamp).await?;
+                Ok(HookOutcome::Lifecycle)
+            }
+            // Only an install brings back a site that has left.
+            (_, Some(site)) if has_left(&site) => Ok(HookOutcome::Ignored),
             (told, before) => {
-                let installs = told == Told::Lifecycle(Lifecycle::Installed);
-                let Some(site) = self.present(id, &invocation, installs, before, call, &stamp).await? else {
-                    return Ok(HookOutcome::Ignored);
-                };
-                if installs {
-                    // `present` has told so.
-                    return Ok(HookOutcome::Lifecycle);
+                let site = self.present(id, &invocation, before, call, &stamp).await?;
+                if !is_new {
+                    return self.told(&site, told, call, stamp).await;
                 }
-                self.told(&site, told, call, stamp).await
+                self.append(&site, What::Lifecycle(Lifecycle::Enabled), call, stamp).await?;
+                self.told(&site, told, call, self.stamper.stamp()).await
             }
         }
     }
 
-    /// The site as it is after this event: joined where it was not, with its newest token. `None` where it has left, and
-    /// does not come back.
+    /// The site as it is after this event: joined where it was not, with its newest token.
     async fn present(
         &self,
         id: SiteId,
         invocation: &Invocation,
-        installs: bool,
         before: Option<Site>,
         call: &Call,
         stamp: &Stamp,
-    ) -> Result<Option<Site>, Problem> {
+    ) -> Result<Site, Problem> {
         let credential = credential(call, stamp)?;
-        let left = before.as_ref().is_some_and(|site| matches!(site.state, SiteState::Uninstalled { .. }));
-        if left && !installs {
-            return Ok(None);
-        }
         let (api_base, base_url) = self.urls(invocation, before.as_ref())?;
-        let joined = match before {
-            Some(site) if !left && site.api_base == api_base && site.base_url == base_url => {
+        match before {
+            Some(site) if !has_left(&site) && site.api_base == api_base && site.base_url == base_url => {
                 if let Some(credential) = &credential {
                     self.registry.renew_credential(&id, credential).await.map_err(registry_down)?;
                 }
-                if !installs {
-                    return Ok(Some(site));
-                }
-                site
+                Ok(site)
             }
             before => {
                 if credential.is_none() {
                     tracing::warn!(site = %id, "a site joins without a token: set appSystemToken in the app's manifest");
                 }
-                let is_new = before.is_none() || left;
                 let joins = Joins { id, joined_by: JoinedBy::Forge, base_url, api_base, display_url: None, credential };
-                let site = self.join(joins, before.as_ref(), stamp.at_ms).await?;
-                if !is_new && !installs {
-                    return Ok(Some(site));
-                }
-                site
+                self.join(joins, before.as_ref(), stamp.at_ms).await
             }
-        };
-        // Forge enables what it installs.
-        let own = self.stamper.stamp();
-        self.append(&joined, What::Lifecycle(Lifecycle::Enabled), call, own).await?;
-        Ok(Some(joined))
+        }
     }
 
     /// Where the site's REST API is, and what links to it begin with. Triggers don't tell the latter: what was known stays,
@@ -118,6 +106,10 @@ impl Parts {
         };
         Ok((api_base, base_url))
     }
+}
+
+fn has_left(site: &Site) -> bool {
+    matches!(site.state, SiteState::Uninstalled { .. })
 }
 
 fn with_context_path(url: &str) -> String {

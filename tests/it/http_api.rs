@@ -160,7 +160,7 @@ fn store_on(redis: &Redis) -> (Writer, Reader) {
     (Writer::Redis(writer), Reader::Redis(reader))
 }
 
-async fn listen(
+pub async fn listen(
     plane: Plane,
     probes: Probes,
     metrics: &Metrics,
@@ -172,7 +172,7 @@ async fn listen(
     (address, stop, task)
 }
 
-fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
+pub fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
     let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
     let metrics = metrics.clone();
     Probes {

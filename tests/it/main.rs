@@ -15,6 +15,7 @@ mod doctor;
 mod durability;
 mod faults;
 mod harness;
+mod hooks;
 mod http_api;
 mod keys;
 mod kill;

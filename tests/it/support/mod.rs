@@ -4,6 +4,7 @@
 //! listener), and is killed on drop. Nothing here retries an assertion: [`eventually`] waits for a state, with a
 //! deadline that only a fault reaches.
 
+pub mod atlassian;
 pub mod certificates;
 pub mod client;
 pub mod cluster;
