@@ -56,6 +56,8 @@ pub enum StartError {
     Store(String),
     #[error("{0}")]
     Registry(String),
+    #[error("{0}")]
+    PageLinks(String),
     /// What `doctor` calls dangerous.
     #[error("{0}")]
     Refused(String),
@@ -159,7 +161,7 @@ impl App {
             hooks: hooks.clone(),
         }));
         let control = Plane::Control(control_plane(&joint, &live));
-        let page_links = page_links::start(&joint);
+        let page_links = page_links::start(&joint)?;
         drop(places);
 
         let plane = |listener, plane| {

@@ -36,10 +36,12 @@ use crate::{buffer, hooks, registry, store, ttl};
 pub use crate::consumer::Options as ConsumerOptions;
 pub use crate::http::Options as HttpOptions;
 pub use crate::ingest::Options as LimitsOptions;
+pub use crate::pages::Options as PagesOptions;
 pub use crate::reindex::Options as ReindexOptions;
 pub use fields::{parse_ttl, spell_ttl};
 pub use layers::{Source, Sources};
 pub use lists::check_token_name;
+pub use narrow::Reading;
 
 /// All that is configured; valid as a whole.
 #[derive(Debug, Clone)]
@@ -140,6 +142,7 @@ pub struct PageLinks {
     /// Where their tasks lie: a second instance of the place that the buffer is.
     pub queue: BufferOptions,
     pub reindex: ReindexOptions,
+    pub reading: Reading,
 }
 
 /// Who may call.

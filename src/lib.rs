@@ -46,6 +46,8 @@ pub mod outbound;
 #[cfg(feature = "server")]
 pub mod page;
 #[cfg(feature = "server")]
+pub mod pages;
+#[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod reindex;

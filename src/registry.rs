@@ -203,6 +203,21 @@ impl Site {
 }
 
 impl PageRow {
+    /// A page of which nothing is known.
+    pub fn unread(page: u64) -> Self {
+        Self {
+            page,
+            title: String::new(),
+            space_id: None,
+            space_key: None,
+            version: 0,
+            status: None,
+            last_event: None,
+            last_fetch: None,
+            sweep: 0,
+        }
+    }
+
     /// A page that was read by a fetch that began at `at_ms`.
     pub fn read(page: &RemotePage, at_ms: u64) -> Self {
         Self {

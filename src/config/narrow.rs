@@ -3,6 +3,7 @@
 mod apps;
 mod buffer;
 mod page_links;
+mod reading;
 mod store;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ use super::{
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::ingest::SetRate;
 use crate::ttl::{Rules, ScopePattern, Ttl};
+
+pub use reading::Reading;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
 
 mod hooks;
+mod pages;
 mod reindex;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use prometheus::{
 use crate::envelope::PoisonCode;
 
 pub use hooks::HookOutcome;
+pub use pages::{PageRead, TaskDone, TaskPutOff};
 
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
 const CALL_BUCKETS: [f64; 13] =
@@ -68,6 +70,7 @@ struct Series {
     pauses: IntCounter,
     reloads: IntCounterVec,
     hooks: hooks::Series,
+    pages: pages::Series,
     reindex: reindex::Series,
 }
 
@@ -158,6 +161,7 @@ impl Metrics {
                 &["result"],
             )?,
             hooks: hooks::Series::new(&make)?,
+            pages: pages::Series::new(&make)?,
             reindex: reindex::Series::new(&make)?,
             registry: registry.clone(),
         };
@@ -279,6 +283,7 @@ impl Series {
         begin(&self.retries, &[RETRY_ALONE, RETRY_STORE]);
         begin(&self.reloads, &[reload_label(true), reload_label(false)]);
         self.hooks.begin_at_zero();
+        self.pages.begin_at_zero();
         begin(&self.dead_letters, &PoisonCode::ALL.map(PoisonCode::as_str));
         self.reindex.begin_at_zero();
     }
@@ -368,6 +373,10 @@ mod tests {
             r#"hookcache_config_reloads_total{result="refused"} 0"#,
             r#"hookcache_store_errors_total{call="read"} 0"#,
             r#"hookcache_hooks_total{outcome="unverified"} 0"#,
+            r#"hookcache_pages_tasks_total{outcome="dropped"} 0"#,
+            r#"hookcache_pages_put_off_total{cause="away"} 0"#,
+            r#"hookcache_pages_reads_total{result="not-found"} 0"#,
+            r#"hookcache_pages_dead_letters_total{reason="too-old"} 0"#,
             r#"hookcache_hook_key_fetches_total{result="failed"} 0"#,
             r#"hookcache_reindex_runs_total{result="failed"} 0"#,
             r#"hookcache_reindex_pages_total{what="swept"} 0"#,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reading::{self, Reading};
 use super::{HOUR, MINUTE, apps, is_embedded_buffer};
 use crate::config::fields::{Fields, parse_ttl, spell_ttl};
 use crate::config::{BufferOptions, Config, PageLinks, ReindexOptions, Role};
@@ -22,6 +23,7 @@ pub(super) struct Read {
     hooks: hooks::Options,
     registry: registry::Options,
     reindex: ReindexOptions,
+    reading: Reading,
 }
 
 pub(super) fn enabled(fields: &mut Fields<'_>) -> bool {
@@ -32,6 +34,7 @@ pub(super) fn enabled(fields: &mut Fields<'_>) -> bool {
 pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
     let hooks = apps::read(fields);
     let reindex = reindex(fields);
+    let reading = reading::read(fields);
     let url = fields.url("registry.url", &["postgres", "postgresql"]);
     let key_file = fields.optional("registry.key_file").map(PathBuf::from);
     let registry = match (url, key_file) {
@@ -47,7 +50,7 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
             key_file: key_file.map_or_else(|| KeyFile::MadeAtFirst(data_dir.join("registry.key")), KeyFile::Given),
         },
     };
-    Some(Read { hooks: hooks?, registry, reindex: reindex? })
+    Some(Read { hooks: hooks?, registry, reindex: reindex?, reading: reading? })
 }
 
 fn reindex(fields: &mut Fields<'_>) -> Option<ReindexOptions> {
@@ -71,7 +74,8 @@ fn interval(fields: &mut Fields<'_>, key: &'static str, range: RangeInclusive<Du
 }
 
 pub(super) fn join(read: Read, queue: BufferOptions) -> PageLinks {
-    PageLinks { hooks: read.hooks, registry: read.registry, queue, reindex: read.reindex }
+    let Read { hooks, registry, reindex, reading } = read;
+    PageLinks { hooks, registry, queue, reindex, reading }
 }
 
 /// What page links store lives for ever, unless a rule of the operator's says otherwise. `ttl.allow_never` need not say
