@@ -11,7 +11,7 @@ all: test
 run: ## The main job on this machine: embedded, nothing to install
 	cargo run --release -- serve
 
-tools: ## Redis (apt), Redis 8.2, Valkey, SQS emulators, schemathesis, microburst, cargo-deny and cargo-fuzz (pinned, in .tools/)
+tools: ## Redis and PostgreSQL (apt), Redis 8.2, Valkey, SQS emulators, schemathesis, microburst, cargo-deny and cargo-fuzz (pinned, in .tools/)
 	@tests/tools/install
 
 fmt:

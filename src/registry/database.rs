@@ -30,7 +30,7 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 8;
 /// Connections that read SQLite's file; one writes it.
 const SQLITE_READERS_MAX: u32 = 4;
 /// How long a call waits for a connection, until one is free or is made.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one statement may take, or a commit.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 

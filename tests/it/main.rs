@@ -1,4 +1,5 @@
-//! One integration binary. Every test drives real sockets, real Redis and real SQS emulators that it starts itself.
+//! One integration binary. Every test drives real sockets, real Redis, real PostgreSQL and SQS emulators that it starts
+//! itself.
 
 mod bad_input;
 mod bad_start;
@@ -25,6 +26,7 @@ mod pipeline;
 mod queues;
 mod readme;
 mod redis;
+mod registry;
 mod security;
 mod sqs;
 mod store_contract;
