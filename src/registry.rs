@@ -20,11 +20,13 @@
 //! | --- | --- |
 //! | `database` | both databases, migrations, connections and their timeouts |
 //! | `seal` | the key, and what is sealed with it |
+//! | `inspect` | looking at it from outside |
 //! | `sites`, `pages`, `runs` | what is kept of each |
 //! | `cadence` | when the next run of a site is due; pure |
 
 mod cadence;
 mod database;
+pub mod inspect;
 mod pages;
 mod runs;
 mod seal;
@@ -398,15 +400,7 @@ impl Registry {
         }
         let seal = Seal::read(key_file)?;
         let kept = self.kept_check().await?.unwrap_or_default();
-        match seal.open(KEY_CHECK_LABEL, &kept).as_deref() {
-            Ok(KEY_CHECK_TEXT) => Ok(seal),
-            _ => Err(NotPrepared::Refused(OpenError(format!(
-                "registry.key_file: {} holds another key than the one that the secrets of this registry are sealed \
-                 with; set it to that key. Where that key is lost, so are the secrets: take a new registry, and add the \
-                 sites again",
-                key_file.path().display()
-            )))),
-        }
+        if fits(&seal, &kept) { Ok(seal) } else { Err(another_key(key_file).into()) }
     }
 
     async fn kept_check(&self) -> Result<Option<String>, Fault> {
@@ -414,6 +408,19 @@ impl Registry {
         let row = self.0.database.read_one(select, vec![KEY_CHECK.into()]).await?;
         row.map(|row| row.text("value")).transpose()
     }
+}
+
+/// Is this the key that the registry was made with?
+fn fits(seal: &Seal, kept_check: &str) -> bool {
+    seal.open(KEY_CHECK_LABEL, kept_check).as_deref() == Ok(KEY_CHECK_TEXT)
+}
+
+fn another_key(key_file: &KeyFile) -> OpenError {
+    OpenError(format!(
+        "registry.key_file: {} holds another key than the one that the secrets of this registry are sealed with; set it \
+         to that key. Where that key is lost, so are the secrets: take a new registry, and add the sites again",
+        key_file.path().display()
+    ))
 }
 
 fn refused(name: &str, error: ConnectError) -> OpenError {

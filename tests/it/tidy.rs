@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("http", &["envelope", "telemetry", "problem", "auth", "ingest", "hooks", "serve", "admin", "openapi"]),
     ("reindex", &["backoff", "envelope", "extract", "telemetry", "page", "source", "confluence", "registry", "buffer"]),
     ("pages", &["backoff", "envelope", "telemetry", "page", "source", "confluence", "registry", "buffer"]),
-    ("doctor", &["buffer", "store", "disk"]),
+    ("doctor", &["buffer", "store", "disk", "registry"]),
     (
         "config",
         &[

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::entry::{Attributes, DETAIL, MESSAGE_ID, REASON, legal_detail};
 use super::outgoing::{self, Outgoing};
 use super::taker::Taker;
-use super::{DEAD_LETTER_KEY, QUEUE_KEY};
 use crate::buffer::{Delivery, Receipt, Unavailable};
 use crate::envelope::Poison;
 
@@ -48,7 +47,7 @@ impl Taker {
 
     /// Sends first, and deletes only what was sent: a crash in between leaves a second copy rather than none.
     async fn bury_batch(&self, messages: &[(Delivery, Poison)], letters: Vec<Outgoing<'_>>) -> Results {
-        let queue = (DEAD_LETTER_KEY, self.options.dead_letter_url.as_str());
+        let queue = (self.options.keys.dead_letter_url, self.options.dead_letter_url.as_str());
         let sent = outgoing::send(&self.clients.calls, queue, letters).await;
         let buried: Vec<Receipt> = messages
             .iter()
@@ -74,7 +73,8 @@ impl Taker {
         }
         if !receipts.is_empty() {
             let messages = receipts.len();
-            tracing::warn!(messages, "dead-lettered, but not yet removed from {QUEUE_KEY}; offered again later");
+            let key = self.options.keys.queue_url;
+            tracing::warn!(messages, "dead-lettered, but not yet removed from {key}; offered again later");
         }
     }
 }

@@ -120,6 +120,7 @@ fn sqs(
     };
     #[cfg(feature = "sqs")]
     return Some(BufferOptions::Sqs(buffer::sqs::Options {
+        keys: buffer::sqs::Keys { queue_url: keys.queue_url, dead_letter_url: keys.dead_letter_url },
         queue_url,
         dead_letter_url,
         endpoint_url: shared.endpoint_url.clone(),
