@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+mod page_links;
+
 use super::*;
 
 /// The sources of a file's text, variables and flags.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hookcache::registry::inspect::{State, inspect};
 use hookcache::registry::{Options, Registry};
 use tempfile::TempDir;
 
@@ -55,7 +56,14 @@ every_part!(in_turn);
 
 async fn what_needs_the_operator_is_refused(postgres: &Postgres, key: &Key) {
     let url = postgres.database("refused");
+    let state = async |url: &str, key_file| inspect(&Options::Postgres { url: url.to_owned(), key_file }).await.state;
+    assert_eq!(state(&url, key.of("a")).await, State::Empty);
+    assert_eq!(postgres.sql("refused", "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
     let registry = open(&url, key).await;
+    assert_eq!(state(&url, key.of("a")).await, State::Fine);
+    assert!(matches!(state(&url, key.of("b")).await, State::Refused(why) if why.starts_with("registry.key_file: ")));
+    assert!(matches!(state(&postgres.url("nowhere"), key.of("a")).await, State::Refused(why) if why.contains("nowhere")));
+    assert!(matches!(state("postgres://127.0.0.1:1/db", key.of("a")).await, State::Away(_)));
     registry.join(&joining(site("acme", 1), Some("tiger lily")), 0).await.unwrap();
     let row = postgres.sql("refused", "SELECT * FROM sites");
     assert!(row.contains("acme") && !row.contains("tiger lily") && !row.contains("token of the bot"), "{row}");

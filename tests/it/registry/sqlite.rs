@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use hookcache::confluence::Credential;
+use hookcache::registry::inspect::{Inspected, State, inspect};
 use hookcache::registry::{Joining, KeyFile, Options, Registry};
 use hookcache::source::confluence::ReindexScope;
 
@@ -98,6 +99,24 @@ async fn a_key_that_is_another_or_gone_is_refused_with_the_setting_that_names_it
 
     std::fs::write(&key, right).unwrap();
     assert_eq!(open(folder.path()).await.hook_secrets(&id("acme"), 1).await.unwrap(), ["hush"]);
+}
+
+#[tokio::test]
+async fn doctor_looks_at_a_registry_and_leaves_it_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    assert_eq!(inspect(&options).await.state, State::Empty);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let registry = open(folder.path()).await;
+    assert_eq!(inspect(&options).await.state, State::Fine, "while it is in use");
+    drop(registry);
+    assert_eq!(inspect(&options).await, Inspected { state: State::Fine, proves_itself: None });
+    std::fs::write(folder.path().join("registry.key"), "b".repeat(64)).unwrap();
+    let State::Refused(why) = inspect(&options).await.state else { panic!("another key fits") };
+    assert!(why.starts_with("registry.key_file: ") && why.contains("another key"), "{why}");
+    sql(folder.path(), "INSERT INTO _sqlx_migrations VALUES (999, 'later', '2030-01-01', true, x'00', 0)");
+    let State::Refused(why) = inspect(&options).await.state else { panic!("a newer one is read") };
+    assert!(why.contains("newer version of hookcache (step 999)"), "{why}");
 }
 
 #[tokio::test]
