@@ -1,7 +1,7 @@
 //! What page links mean for the configuration.
 
 use super::*;
-use crate::envelope::{Flow, WebhookKey};
+use crate::envelope::{Account, Flow, WebhookKey};
 use crate::registry::{KeyFile, Options};
 use crate::ttl::Ttl;
 
@@ -24,7 +24,7 @@ fn page_links_are_off_by_default_and_one_switch_turns_them_on() {
     assert!(of_file("").unwrap().config.page_links.is_none());
     let loaded = load(&sources(&[("HOOKCACHE_CONFLUENCE__ENABLED", "true")], &[])).unwrap();
     let page_links = loaded.config.page_links.unwrap();
-    assert_eq!(page_links.account, None);
+    assert_eq!(page_links.hooks.account, None);
     let Options::Sqlite { path, key_file } = page_links.registry else { panic!("{:?}", page_links.registry) };
     assert!(path.ends_with("registry.db"));
     assert!(matches!(key_file, KeyFile::MadeAtFirst(path) if path.ends_with("registry.key")));
