@@ -75,7 +75,7 @@ impl Registry {
     }
 
     /// What was read of pages; makes the rows where there are none. Leaves `last_event` as it is. An older fetch never
-    /// overwrites a later one; only `sweep` never falls, whichever fetch is older.
+    /// overwrites a later one; only `version` and `sweep` never fall, whichever fetch is older.
     pub async fn note_read(&self, site: &SiteId, rows: &[PageRow]) -> Result<(), Unavailable> {
         let database = self.database().await?;
         let rows: Vec<PageRow> = once_each(rows).into_values().collect();
@@ -175,11 +175,11 @@ fn once_each(rows: &[PageRow]) -> BTreeMap<u64, PageRow> {
     let mut once = BTreeMap::new();
     for row in rows {
         let kept = once.entry(row.page).or_insert_with(|| row.clone());
-        let sweep = kept.sweep.max(row.sweep);
+        let (version, sweep) = (kept.version.max(row.version), kept.sweep.max(row.sweep));
         if fetched_ms(row) >= fetched_ms(kept) {
             *kept = row.clone();
         }
-        kept.sweep = sweep;
+        (kept.version, kept.sweep) = (version, sweep);
     }
     once
 }

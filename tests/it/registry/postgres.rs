@@ -62,7 +62,9 @@ async fn what_needs_the_operator_is_refused(postgres: &Postgres, key: &Key) {
     let registry = open(&url, key).await;
     assert_eq!(state(&url, key.of("a")).await, State::Fine);
     assert!(matches!(state(&url, key.of("b")).await, State::Refused(why) if why.starts_with("registry.key_file: ")));
-    assert!(matches!(state(&postgres.url("nowhere"), key.of("a")).await, State::Refused(why) if why.contains("nowhere")));
+    assert!(
+        matches!(state(&postgres.url("nowhere"), key.of("a")).await, State::Refused(why) if why.contains("nowhere"))
+    );
     assert!(matches!(state("postgres://127.0.0.1:1/db", key.of("a")).await, State::Away(_)));
     registry.join(&joining(site("acme", 1), Some("tiger lily")), 0).await.unwrap();
     let row = postgres.sql("refused", "SELECT * FROM sites");
