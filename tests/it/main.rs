@@ -27,6 +27,7 @@ mod queues;
 mod readme;
 mod redis;
 mod registry;
+mod reindex;
 mod security;
 mod sqs;
 mod store_contract;
