@@ -27,6 +27,7 @@ async fn while_the_queue_is_down_a_webhook_is_503_and_its_repetition_is_kept() {
     })
     .await;
     let (appender, _) = buffer::sqs::open(buffer::sqs::Options {
+        keys: buffer::sqs::Keys::default(),
         queue_url: sqs.queue_url("pages"),
         dead_letter_url: sqs.queue_url("pages-dead"),
         endpoint_url: Some(sqs.endpoint_url()),
