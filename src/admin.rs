@@ -18,12 +18,18 @@
 //! | `GET /v1/entries?accountId=&flowId=&prefix=&scanLimit=&after=` | a page of what is stored, without payloads |
 //! | `GET /v1/entries/{webhookKey}` | one entry, without its payload |
 //! | `POST /v1/purge` | removes what is stored, a page at a time |
+//! | `GET /v1/sites/{site}/reindex` | how far the site's reindexes are |
+//! | `POST /v1/sites/{site}/reindex` | asks for one: `{"since":"2026-01-01T00:00:00Z"}`, `{"full":true}` or `{}`; 202 |
+//! | `GET /v1/sites/{site}/pages/{page}` | where the links of a page are, and what to do |
 
 mod answer;
 mod body;
 pub mod dead_letters;
+pub mod explain;
 pub mod keys;
 pub mod looked;
+mod page_links;
+pub mod reindex;
 pub mod ttl;
 
 use std::sync::Arc;
@@ -42,6 +48,7 @@ use crate::ttl::Rules;
 use answer::Failure;
 pub use dead_letters::Desk;
 pub use keys::Shelf;
+pub use page_links::PageLinks;
 
 /// What the control plane works on. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +61,8 @@ pub struct Admin {
     /// Absent where this process has no buffer.
     pub dead_letters: Option<Desk>,
     pub shelf: Shelf,
+    /// Absent while page links are off.
+    pub page_links: Option<PageLinks>,
 }
 
 /// The control plane of a process without the role `admin`: it has no calls.
@@ -66,6 +75,8 @@ impl Admin {
     pub fn router(self) -> Router {
         dead_letters::routes()
             .merge(keys::routes())
+            .merge(reindex::routes())
+            .merge(explain::routes())
             .route("/v1/ttl/apply", post(ttl::apply::apply))
             .route("/v1/ttl", get(ttl::list))
             .route("/v1/ttl/explain", get(ttl::explain))

@@ -6,12 +6,14 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `places` | opening buffer and store |
+//! | `places` | opening buffer, store, registry and the queue of page links |
+//! | `page_links` | joining what reads pages |
 //! | `health` | readiness, and the depth of the buffer |
 //! | `checks` | what `doctor` finds of the places, for it and at every start |
 
 pub mod checks;
 mod health;
+mod page_links;
 mod places;
 
 use std::net::SocketAddr;
@@ -29,6 +31,7 @@ use crate::config::reload::{Live, Reloader};
 use crate::config::{Config, Loaded, Role, Sources};
 use crate::consumer::{Consumer, Policy, RuleSource, Rulings};
 use crate::envelope::{Clock, Stamper};
+use crate::hooks::Hooks;
 use crate::http::{self, Data, Plane, Probes};
 use crate::ingest::Ingest;
 use crate::serve::Serve;
@@ -36,8 +39,9 @@ use crate::store::Catalog;
 use crate::telemetry::Metrics;
 
 use health::{Health, Needs};
+use page_links::Joint;
 use places::Places;
-pub use places::{uses_buffer, uses_store};
+pub use places::{uses_buffer, uses_page_links, uses_store};
 
 /// Why it can't start. The text says who must act, and names the key where it is one of the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,10 @@ pub enum StartError {
     Buffer(String),
     #[error("{0}")]
     Store(String),
+    #[error("{0}")]
+    Registry(String),
+    #[error("{0}")]
+    PageLinks(String),
     /// What `doctor` calls dangerous.
     #[error("{0}")]
     Refused(String),
@@ -70,7 +78,10 @@ pub struct App {
     stopping: CancellationToken,
     data: Part,
     ingest: Option<Ingest>,
+    hooks: Option<Hooks>,
     consumer: Option<Part>,
+    /// What reads pages: they put into the buffer, so they stop before the consumer.
+    page_links: Vec<Part>,
     reloader: Part,
     control: Part,
 }
@@ -135,14 +146,22 @@ impl App {
                 .zip(consumer.as_ref())
                 .map(|((writer, ..), consumer)| (writer.clone(), consumer.breaker())),
             taker: places.buffer.as_ref().map(|(_, taker)| taker.clone()),
+            registry: places
+                .registry
+                .clone()
+                .filter(|_| config.roles.has_any(&[Role::Set, Role::Pages, Role::Reindex])),
         };
         let probes = probes(Health::new(needs, metrics.clone(), stopping.clone()));
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
+        let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
+        let hooks = page_links::hooks(&joint);
         let data = Plane::Data(Box::new(Data {
             ingest: ingest.clone(),
             serve: serve(&config, &places, &live, &metrics, &clock),
+            hooks: hooks.clone(),
         }));
-        let control = Plane::Control(control_plane(&config, &places, &live, &clock));
+        let control = Plane::Control(control_plane(&joint, &live));
+        let page_links = page_links::start(&joint)?;
         drop(places);
 
         let plane = |listener, plane| {
@@ -153,8 +172,10 @@ impl App {
         Ok(Self {
             data: plane(data_listener, data),
             ingest,
+            hooks,
             control: plane(control_listener, control),
             consumer: consumer.map(|consumer| Part::start(&broken, |stop| consumer.run(stop))),
+            page_links,
             reloader: Part::start(&broken, |stop| {
                 reloader.run(stop, move |result| reload_metrics.reloaded(result.is_ok()))
             }),
@@ -179,7 +200,7 @@ impl App {
     }
 
     /// Stops in reverse: not ready any more, no new calls and the running ones finished, then the appends that outlive
-    /// their calls, the consumer, and the probes. Each within its own deadline. The places are closed when it returns,
+    /// their calls, what reads pages, the consumer, and the probes. Each within its own deadline. The places are closed when it returns,
     /// unless a deadline was too short.
     pub async fn stop(self) {
         self.stopping.cancel();
@@ -190,6 +211,12 @@ impl App {
         {
             tracing::warn!("some appends did not end in time; none of them was answered as accepted");
         }
+        if let Some(hooks) = self.hooks
+            && timeout(APPENDS_DEADLINE, hooks.finish()).await.is_err()
+        {
+            tracing::warn!("some webhooks were not seen to their end in time; none of them was answered as accepted");
+        }
+        futures_util::future::join_all(self.page_links.into_iter().map(Part::stop)).await;
         if let Some(consumer) = self.consumer {
             consumer.stop().await;
         }
@@ -225,14 +252,16 @@ fn serve(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock
     Some(Serve::new(reader.clone(), live.auth.clone(), config.get.max_age, clock.clone(), metrics.clone()))
 }
 
-fn control_plane(config: &Config, places: &Places, live: &Live, clock: &Clock) -> axum::Router {
+fn control_plane(joint: &Joint<'_>, live: &Live) -> axum::Router {
+    let Joint { config, places, clock, .. } = *joint;
     match places.store.as_ref().filter(|_| config.roles.has(Role::Admin)) {
         Some((writer, _, book)) => {
             let (auth, rules) = (live.auth.clone(), live.rules.clone());
             let desk = |(_, taker): &(_, Taker)| Desk::new(DeadLetters::of(taker), clock.clone());
             let dead_letters = places.buffer.as_ref().map(desk);
             let shelf = Shelf::new(Catalog::of(writer), clock.clone());
-            Admin { auth, rules, book: book.clone(), dead_letters, shelf }.router()
+            let page_links = page_links::admin(joint);
+            Admin { auth, rules, book: book.clone(), dead_letters, shelf, page_links }.router()
         }
         None => admin::nothing(),
     }

@@ -1,7 +1,7 @@
 //! The buffer: where an accepted envelope lies until every one of its keys is written.
 //!
 //! A place: it hides its backend in an enum, and opens as two halves, so that direction is a type; a third one, for
-//! whoever looks after what was put aside, is `dead`. It knows nothing of what a wire form says, and never reads one.
+//! whoever looks after what was put aside, is `dead`, and a fourth one, which only looks, is `pending`. It knows nothing of what a wire form says, and never reads one.
 //!
 //! # The contract, which one suite of tests holds every backend to
 //!
@@ -25,8 +25,10 @@
 mod dead;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod pending;
 #[cfg(feature = "sqs")]
 pub mod sqs;
+pub mod work;
 
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use bytes::Bytes;
 use crate::envelope::{Poison, WireForm};
 
 pub use dead::{DeadLetter, DeadLetters, Ruling, Walk, Walked, Which};
+pub use pending::{Looked, Pending};
 
 /// Longest time that a message can be hidden for, on every backend: SQS's 12 hours.
 pub const HIDE_MAX: Duration = Duration::from_secs(12 * 3_600);

@@ -30,18 +30,26 @@ use std::time::Duration;
 
 use crate::auth::{ANONYMOUS, Policy, TokenEntry};
 use crate::envelope::grants::Owner;
-use crate::envelope::{Accounts, Grants};
+use crate::envelope::{Accounts, Grants, page_links as ours};
 use crate::{buffer, store, ttl};
+#[cfg(feature = "server")]
+use crate::{hooks, registry};
 
 pub use crate::consumer::Options as ConsumerOptions;
 #[cfg(feature = "server")]
 pub use crate::http::Options as HttpOptions;
 #[cfg(feature = "server")]
 pub use crate::ingest::Options as LimitsOptions;
+#[cfg(feature = "server")]
+pub use crate::pages::Options as PagesOptions;
+#[cfg(feature = "server")]
+pub use crate::reindex::Options as ReindexOptions;
 pub use crate::telemetry::logs::{Format as LogFormat, Level as LogLevel};
 pub use fields::{parse_ttl, spell_ttl};
 pub use layers::{Source, Sources};
 pub use lists::check_token_name;
+#[cfg(feature = "server")]
+pub use narrow::Reading;
 
 /// All that is configured; valid as a whole.
 #[derive(Debug, Clone)]
@@ -58,6 +66,11 @@ pub struct Config {
     pub store: StoreOptions,
     pub consumer: ConsumerOptions,
     pub get: GetOptions,
+    /// `confluence.enabled`.
+    pub has_page_links: bool,
+    /// Absent while `confluence.enabled = false`.
+    #[cfg(feature = "server")]
+    pub page_links: Option<PageLinks>,
     /// The static rules; the dynamic ones lie in the store.
     pub ttl: ttl::Rules,
     pub access: Access,
@@ -74,6 +87,10 @@ pub enum Role {
     Consume,
     Get,
     Admin,
+    /// Reads the pages that something has happened to. Does nothing without page links.
+    Pages,
+    /// Reads sites as a whole. Does nothing without page links.
+    Reindex,
 }
 
 /// What this process does: at least one role.
@@ -81,7 +98,7 @@ pub enum Role {
 pub struct Roles(BTreeSet<Role>);
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Set, Self::Consume, Self::Get, Self::Admin];
+    pub const ALL: [Self; 6] = [Self::Set, Self::Consume, Self::Get, Self::Admin, Self::Pages, Self::Reindex];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,6 +106,8 @@ impl Role {
             Self::Consume => "consume",
             Self::Get => "get",
             Self::Admin => "admin",
+            Self::Pages => "pages",
+            Self::Reindex => "reindex",
         }
     }
 }
@@ -96,6 +115,10 @@ impl Role {
 impl Roles {
     pub fn has(&self, role: Role) -> bool {
         self.0.contains(&role)
+    }
+
+    pub fn has_any(&self, roles: &[Role]) -> bool {
+        roles.iter().any(|role| self.has(*role))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Role> + '_ {
@@ -126,6 +149,17 @@ pub struct GetOptions {
     pub max_age: Duration,
 }
 
+/// What the pages of Confluence sites link to.
+#[derive(Debug, Clone)]
+pub struct PageLinks {
+    pub hooks: hooks::Options,
+    pub registry: registry::Options,
+    /// Where their tasks lie: a second instance of the place that the buffer is.
+    pub queue: BufferOptions,
+    pub reindex: ReindexOptions,
+    pub reading: Reading,
+}
+
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -146,7 +180,7 @@ impl Access {
 }
 
 impl Config {
-    /// Who may set which accounts and which keys.
+    /// Who may set which accounts and which keys. Page links may set every account, and their keys are theirs alone.
     pub fn grants(&self) -> Grants {
         let mut callers = self.access.policy().callers();
         if !self.callers.is_empty() {
@@ -154,7 +188,15 @@ impl Config {
             let callers = callers.get_or_insert_with(|| HashMap::from([(ANONYMOUS.to_owned(), Accounts::All)]));
             callers.extend(self.callers.clone());
         }
-        Grants { callers, reserved: self.reserved.clone() }
+        let mut reserved = self.reserved.clone();
+        if self.has_page_links {
+            let caller = ours::CALLER.to_owned();
+            reserved.push((ours::KEY_PREFIX.to_owned(), Owner::Source(caller.clone())));
+            if let Some(callers) = &mut callers {
+                callers.insert(caller, Accounts::All);
+            }
+        }
+        Grants { callers, reserved }
     }
 }
 
@@ -221,13 +263,19 @@ impl fmt::Display for ConfigError {
 /// Reads all sources. Touches no disk but the configuration file, and no network.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let file = sources.read_file().map_err(|fault| ConfigError { faults: vec![fault] })?;
-    load_with(sources, file)
+    load_with(sources, file, None)
 }
 
-/// The same, with the file's text as it was read before.
-fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded, ConfigError> {
+/// The same, with the file's text as it was read before. On a reload, `running` tells what the process has started
+/// with: what other keys are judged by, and only a restart changes, is taken from there.
+fn load_with(
+    sources: &Sources,
+    file: Option<layers::FileText>,
+    running: Option<&layers::Merged>,
+) -> Result<Loaded, ConfigError> {
     let (merged, mut faults) = layers::merge(sources, file.as_ref());
-    match narrow::narrow(&merged) {
+    let judged = running.map(|running| merged.with(reload::PINNED, running));
+    match narrow::narrow(judged.as_ref().unwrap_or(&merged)) {
         Ok(config) if faults.is_empty() => {
             let path = file.as_ref().map(|file| file.path.clone());
             Ok(Loaded {
@@ -251,7 +299,7 @@ fn load_with(sources: &Sources, file: Option<layers::FileText>) -> Result<Loaded
 /// Reads the text of a file alone. For the fuzzer, which has no file per text.
 #[cfg(fuzzing)]
 pub fn load_text(text: &str) -> Result<Loaded, ConfigError> {
-    load_with(&Sources::default(), Some(layers::FileText { path: "fuzz.toml".into(), text: text.to_owned() }))
+    load_with(&Sources::default(), Some(layers::FileText { path: "fuzz.toml".into(), text: text.to_owned() }), None)
 }
 
 #[cfg(test)]

@@ -15,14 +15,10 @@
 //! Neither sends a message to the dead letters because of an outage, and neither drops one.
 
 mod apply;
-mod attempts;
-mod backoff;
 mod breaker;
 mod handler;
-mod held;
 mod report;
 mod rulings;
-mod settle;
 mod worker;
 
 use std::time::Duration;

@@ -7,10 +7,12 @@
 //! | --- | --- |
 //! | `redis` | the servers of a Redis store |
 //! | `sqs` | the two queues of an SQS buffer |
+//! | `registry` | the registry of page links |
 //! | `local` | files, disks and limits of this machine |
 
 pub mod local;
 pub mod redis;
+pub mod registry;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 

@@ -13,12 +13,14 @@
 //! | `grants` | who may touch which account and which key |
 //! | `items` | the first items of an array that may be too long |
 //! | `stamp` | ids and arrival times, strictly increasing in a process |
+//! | `page_links` | what page links are called |
 //! | `limits` | every limit of the above, with its unit |
 
 pub mod grants;
 pub mod items;
 pub mod limits;
 pub mod names;
+pub mod page_links;
 pub mod peek;
 pub mod request;
 pub mod stamp;
@@ -27,7 +29,7 @@ pub mod wire;
 
 pub use grants::{Accounts, Grants, Refusal};
 pub use items::first_items;
-pub use names::{Account, Flow, NameError, WebhookKey};
+pub use names::{Account, Flow, NameError, SiteId, WebhookKey};
 pub use peek::{Peek, peek};
 pub use request::{DeleteRequest, Event, Fault, FaultCode, SetRequest};
 pub use stamp::{Clock, Stamp, Stamper};

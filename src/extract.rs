@@ -101,8 +101,7 @@ pub struct Link {
 }
 
 /// What a link leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Another host, by http or https.
     External,
@@ -122,6 +121,40 @@ pub enum Kind {
     Anchor,
     /// Any other scheme (`tel:`, `ftp:`, `file:`), a shortcut, or a relative URL that names no place of Confluence.
     Other,
+}
+
+impl Kind {
+    pub const ALL: [Self; 9] = [
+        Self::External,
+        Self::Internal,
+        Self::Attachment,
+        Self::Image,
+        Self::Macro,
+        Self::Mail,
+        Self::Jira,
+        Self::Anchor,
+        Self::Other,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::External => "external",
+            Self::Internal => "internal",
+            Self::Attachment => "attachment",
+            Self::Image => "image",
+            Self::Macro => "macro",
+            Self::Mail => "mail",
+            Self::Jira => "jira",
+            Self::Anchor => "anchor",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// The construct that a link was written as.
@@ -257,6 +290,21 @@ pub enum FlawKind {
     LinkTooLong,
     /// More links than [`LINKS_MAX`], or more bytes of them than [`KEPT_BYTES_MAX`].
     TooManyLinks,
+}
+
+impl FlawKind {
+    /// Its name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLong => "too-long",
+            Self::NotUtf8 => "not-utf8",
+            Self::Syntax => "syntax",
+            Self::Unbalanced => "unbalanced",
+            Self::TooDeep => "too-deep",
+            Self::LinkTooLong => "link-too-long",
+            Self::TooManyLinks => "too-many-links",
+        }
+    }
 }
 
 impl fmt::Display for Flaw {

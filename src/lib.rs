@@ -32,13 +32,32 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod serve;
 
-// What a page links to.
+// Page links: what a page links to, where pages come from, and who brings them.
+#[cfg(feature = "server")]
+pub mod confluence;
 #[cfg(feature = "server")]
 pub mod extract;
+#[cfg(feature = "server")]
+pub mod hooks;
+#[cfg(feature = "server")]
+pub mod jwt;
+#[cfg(feature = "server")]
+pub mod outbound;
+#[cfg(feature = "server")]
+pub mod page;
+#[cfg(feature = "server")]
+pub mod pages;
+#[cfg(feature = "server")]
+pub mod registry;
+#[cfg(feature = "server")]
+pub mod reindex;
 
 // What both embedded places stand on.
 #[cfg(feature = "embedded")]
 pub mod disk;
+
+// What everybody who waits for another stands on.
+pub mod backoff;
 
 // The edges.
 #[cfg(feature = "server")]

@@ -52,13 +52,17 @@ codes! {
     RefusedByBuffer = "refused-by-buffer", 400, "The buffer will never take this event";
     TokenRequired = "token-required", 401, "A bearer token is required";
     TokenUnknown = "token-unknown", 401, "The bearer token is not known";
+    HookUnverified = "hook-unverified", 401, "Who has sent the webhook can't be verified";
     ForbiddenScope = "forbidden-scope", 403, "The token's scopes do not allow this call";
     ForbiddenAccount = "forbidden-account", 403, "The token may not act for this account";
+    HookForbidden = "hook-forbidden", 403, "The webhook speaks for another site than its sender";
     ReservedKey = "reserved-key", 403, "A webhook key is reserved to another";
     NotFound = "not-found", 404, "There is no entry under this key";
     NoSuchDeadLetter = "no-such-dead-letter", 404, "There is no such dead letter";
+    NoSuchSite = "no-such-site", 404, "There is no such site";
     NoSuchRoute = "no-such-route", 404, "There is no such call here";
     MethodNotAllowed = "method-not-allowed", 405, "The path does not know this method";
+    SiteNotActive = "site-not-active", 409, "The site is not read now";
     BodyTimeout = "body-timeout", 408, "The body did not arrive in time";
     PayloadTooLarge = "payload-too-large", 413, "The event is too large";
     BodyTooLarge = "body-too-large", 413, "The body is too large";
@@ -72,6 +76,8 @@ codes! {
     BufferUnavailable = "buffer-unavailable", 503, "The buffer can't be reached";
     BufferFull = "buffer-full", 503, "The buffer is full";
     StoreUnavailable = "store-unavailable", 503, "The store can't be reached";
+    RegistryUnavailable = "registry-unavailable", 503, "The registry can't be reached";
+    KeysUnavailable = "keys-unavailable", 503, "The keys that webhooks are checked with can't be fetched";
     Overloaded = "overloaded", 503, "The server is at one of its limits";
     TimedOut = "timed-out", 503, "The call took too long";
 }
@@ -172,7 +178,7 @@ impl Problem {
             headers.push(("retry-after", seconds.to_string().into()));
         }
         match self.code {
-            Code::TokenRequired => headers.push(("www-authenticate", "Bearer".into())),
+            Code::TokenRequired | Code::HookUnverified => headers.push(("www-authenticate", "Bearer".into())),
             Code::TokenUnknown => headers.push(("www-authenticate", r#"Bearer error="invalid_token""#.into())),
             _ => {}
         }

@@ -9,6 +9,7 @@
 //! | `direct` | set and delete requests as they are |
 //! | `schema` | the JSON Schemas in `config/schemas/`, which name every fault of such a request by JSON pointer |
 
+pub mod confluence;
 pub mod direct;
 pub mod schema;
 

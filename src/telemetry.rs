@@ -8,4 +8,4 @@ pub mod logs;
 pub mod metrics;
 pub mod trace;
 
-pub use metrics::Metrics;
+pub use metrics::{HookOutcome, Metrics};

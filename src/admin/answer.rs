@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::buffer;
 use crate::problem::{Code, Problem};
+use crate::registry;
 use crate::store::Unavailable;
 
 /// A problem on its way to the caller.
@@ -30,6 +31,27 @@ impl From<buffer::Unavailable> for Failure {
         tracing::warn!(%error, "the control plane can't reach the buffer");
         let detail = "the buffer can't be reached; nothing has changed, and the same call helps once it is back";
         Problem::new(Code::BufferUnavailable, detail).into()
+    }
+}
+
+impl From<registry::Unavailable> for Failure {
+    fn from(error: registry::Unavailable) -> Self {
+        tracing::warn!(%error, "the control plane can't reach the registry");
+        let detail = "the registry can't be reached; nothing has changed, and the same call helps once it is back";
+        Problem::new(Code::RegistryUnavailable, detail).into()
+    }
+}
+
+impl From<buffer::AppendError> for Failure {
+    fn from(error: buffer::AppendError) -> Self {
+        tracing::warn!(%error, "the control plane can't put a task into the pages queue");
+        let (code, detail) = match error {
+            buffer::AppendError::Full(_) => (Code::BufferFull, "the queue is full; the same call helps once it drains"),
+            buffer::AppendError::Unavailable(_) | buffer::AppendError::Refused(_) => {
+                (Code::BufferUnavailable, "the queue can't be reached; the same call helps once it is back")
+            }
+        };
+        Problem::new(code, detail).into()
     }
 }
 

@@ -211,6 +211,24 @@ impl Desk {
         })
     }
 
+    /// Those of which `named` holds, among the first `letters_max`, and how far it has looked.
+    pub async fn naming(
+        &self,
+        letters_max: usize,
+        mut named: impl FnMut(&DeadLetter) -> bool + Send,
+    ) -> Result<(Vec<Letter>, Walked), Failure> {
+        let _turn = self.turn().await?;
+        let mut letters = Vec::new();
+        let rule = |letter: &DeadLetter| {
+            if named(letter) {
+                letters.push(row(letter, peek(&letter.body)));
+            }
+            Ruling::Leave
+        };
+        let walked = self.letters.walk(&Walk { which: Which::All, letters_max }, rule).await?;
+        Ok((letters, walked))
+    }
+
     /// What dies again while this goes on, since its cause is still there, is left: it would go round and round.
     async fn settle(
         &self,

@@ -95,9 +95,7 @@ async fn show(
     let wrong = |detail: String| Failure::from(Problem::new(Code::InvalidKey, detail));
     let Path(key) = path.map_err(|_| wrong("the path must be UTF-8, percent-encoded where needed".to_owned()))?;
     let key = WebhookKey::parse(&key).map_err(|error| wrong(format!("the webhook key {error}")))?;
-    let shelf = &admin.shelf;
-    let found = shelf.catalog.find(&key, shelf.clock.now_ms()).await.map_err(|error| unreadable(&key, error))?;
-    match found.filter(|seen| caller.accounts.allow(&seen.account)) {
+    match admin.shelf.find(&key).await?.filter(|seen| caller.accounts.allow(&seen.account)) {
         Some(seen) => Ok(Json(entry(&seen))),
         None => Err(Problem::new(Code::NotFound, "nothing that this token may see is stored under this key").into()),
     }
@@ -165,6 +163,11 @@ impl Shelf {
         };
         let next = page.next.map(|Cursor(text)| text);
         Ok((page.entries, Looked { complete: next.is_none(), as_of_ms, next, scanned, total }))
+    }
+
+    /// One live entry without its payload.
+    pub async fn find(&self, key: &WebhookKey) -> Result<Option<Seen>, Failure> {
+        self.catalog.find(key, self.clock.now_ms()).await.map_err(|error| unreadable(key, error))
     }
 
     pub async fn change(&self, changes: &[Change]) -> Result<Done, Failure> {

@@ -8,9 +8,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::StartError;
-use super::places::{uses_buffer, uses_store};
+use super::places::{uses_buffer, uses_page_links, uses_store};
+#[cfg(feature = "sqs")]
+use crate::buffer::sqs;
 use crate::config::{BufferOptions, Config, Role, StoreOptions};
 use crate::doctor::{self, Finding, Severity, Sheet, local};
+use crate::registry::inspect::{Inspected, State, inspect};
 use crate::store::redis;
 
 /// The longest that looking at Redis and SQS delays a start.
@@ -21,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// All that there is to look at.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = elsewhere(config, PATIENCE).await;
+    findings.extend(registry(config).await);
     findings.extend(files(config));
     findings.extend(here(config));
     findings
@@ -47,10 +51,20 @@ pub(super) async fn before_start(config: &Config) -> Result<(), StartError> {
     }
 }
 
+/// Opening it judges it, too, so a start does not look twice.
+async fn registry(config: &Config) -> Vec<Finding> {
+    let Some(page_links) = config.page_links.as_ref().filter(|_| uses_page_links(config)) else { return Vec::new() };
+    let inspected = match timeout(PATIENCE, inspect(&page_links.registry)).await {
+        Ok(inspected) => inspected,
+        Err(_) => Inspected { state: State::Away(no_answer(PATIENCE)), proves_itself: None },
+    };
+    doctor::registry::judge(&inspected)
+}
+
 /// Places that are reached over the network.
 async fn elsewhere(config: &Config, patience: Duration) -> Vec<Finding> {
-    let (mut store, buffer) = tokio::join!(store(config, patience), buffer(config, patience));
-    store.extend(buffer);
+    let (mut store, queues) = tokio::join!(store(config, patience), queues(config, patience));
+    store.extend(queues);
     store
 }
 
@@ -84,20 +98,41 @@ fn store_uses(config: &Config) -> Vec<redis::Use> {
     uses.into_iter().filter(|(role, _)| config.roles.has(*role)).map(|(_, of_role)| of_role).collect()
 }
 
+/// The buffer, and the queue of page links.
 #[cfg(feature = "sqs")]
-async fn buffer(config: &Config, patience: Duration) -> Vec<Finding> {
-    use crate::buffer::sqs;
-    let options = match &config.buffer {
-        BufferOptions::Sqs(options) if uses_buffer(config) => options,
-        _ => return Vec::new(),
+async fn queues(config: &Config, patience: Duration) -> Vec<Finding> {
+    use doctor::sqs::Wanted;
+    let look = async |options: Option<&BufferOptions>, name, actions, wanted| match options {
+        Some(BufferOptions::Sqs(options)) => queue(options, name, &actions, &wanted, patience).await,
+        _ => Vec::new(),
     };
-    let wanted = doctor::sqs::Wanted { batch_time: batch_time(config) };
-    let mut sheet = Sheet::new("the buffer");
-    match timeout(patience, sqs::inspect(options, &buffer_actions(config))).await {
-        Ok(Ok(inspected)) => return doctor::sqs::judge(&inspected, options, &wanted),
+    let buffer = Some(&config.buffer).filter(|_| uses_buffer(config));
+    let pages = config.page_links.as_ref().filter(|_| uses_page_links(config)).map(|page_links| &page_links.queue);
+    let wanted = Wanted { batch_time: batch_time(config) };
+    // Whoever reads pages hides a task for as long as it takes.
+    let pages_wanted = Wanted { batch_time: Duration::ZERO };
+    let (mut buffer, pages) = tokio::join!(
+        look(buffer, "the buffer", buffer_actions(config), wanted),
+        look(pages, "the queue of page links", pages_actions(config), pages_wanted),
+    );
+    buffer.extend(pages);
+    buffer
+}
+
+#[cfg(feature = "sqs")]
+async fn queue(
+    options: &sqs::Options,
+    name: &str,
+    actions: &sqs::Actions,
+    wanted: &doctor::sqs::Wanted,
+    patience: Duration,
+) -> Vec<Finding> {
+    let mut sheet = Sheet::new(name);
+    match timeout(patience, sqs::inspect(options, actions)).await {
+        Ok(Ok(inspected)) => return doctor::sqs::judge(&inspected, options, wanted),
         Ok(Err(error)) => sheet.refused("sqs-queue", &error),
         Err(_) => {
-            let mend = "check buffer.queue_url, buffer.endpoint_url and the network";
+            let mend = format!("check {}, buffer.endpoint_url and the network", options.keys.queue_url);
             sheet.unseen("sqs-queue", no_answer(patience), mend);
         }
     }
@@ -105,16 +140,17 @@ async fn buffer(config: &Config, patience: Duration) -> Vec<Finding> {
 }
 
 #[cfg(not(feature = "sqs"))]
-async fn buffer(_: &Config, _: Duration) -> Vec<Finding> {
+async fn queues(_: &Config, _: Duration) -> Vec<Finding> {
     Vec::new()
 }
 
 #[cfg(feature = "sqs")]
-fn buffer_actions(config: &Config) -> crate::buffer::sqs::Actions {
-    use crate::buffer::sqs::{Action, Actions};
+fn buffer_actions(config: &Config) -> sqs::Actions {
+    use sqs::{Action, Actions};
     let has = |role| config.roles.has(role);
     let mut actions = Actions::default();
-    if has(Role::Set) || has(Role::Admin) {
+    let puts_pages_in = config.page_links.is_some() && config.roles.has_any(&[Role::Pages, Role::Reindex]);
+    if has(Role::Set) || has(Role::Admin) || puts_pages_in {
         actions.queue.push(Action::Send);
     }
     if has(Role::Consume) {
@@ -122,6 +158,22 @@ fn buffer_actions(config: &Config) -> crate::buffer::sqs::Actions {
         actions.dead_letters.push(Action::Send);
     }
     if has(Role::Admin) {
+        actions.dead_letters.extend([Action::Delete, Action::Hide]);
+    }
+    actions
+}
+
+#[cfg(feature = "sqs")]
+fn pages_actions(config: &Config) -> sqs::Actions {
+    use sqs::{Action, Actions};
+    let mut actions = Actions::default();
+    // All that use it put tasks in, if only to ask for a reindex.
+    actions.queue.push(Action::Send);
+    if config.roles.has(Role::Pages) {
+        actions.queue.extend([Action::Delete, Action::Hide]);
+        actions.dead_letters.push(Action::Send);
+    }
+    if config.roles.has(Role::Admin) {
         actions.dead_letters.extend([Action::Delete, Action::Hide]);
     }
     actions
@@ -163,9 +215,7 @@ fn rooms(config: &Config) -> Vec<Finding> {
     use crate::disk::inspect::room;
     use local::{Growth, judge_room};
     let mut findings = Vec::new();
-    if let BufferOptions::Embedded(options) = &config.buffer
-        && uses_buffer(config)
-    {
+    for options in embedded_queues(config) {
         let growth = Growth::UpTo { bytes_max: options.bytes_max, key: "buffer.max_bytes" };
         findings.extend(room(&options.path).into_iter().flat_map(|room| judge_room(&options.path, room, growth)));
     }
@@ -181,9 +231,7 @@ fn rooms(config: &Config) -> Vec<Finding> {
 fn files(config: &Config) -> Vec<Finding> {
     use crate::{buffer, store};
     let mut findings = Vec::new();
-    if let BufferOptions::Embedded(options) = &config.buffer
-        && uses_buffer(config)
-    {
+    for options in embedded_queues(config) {
         findings.extend(local::judge_file(&options.path, &buffer::embedded::inspect(options)));
     }
     if let StoreOptions::Embedded(options) = &config.store
@@ -192,6 +240,23 @@ fn files(config: &Config) -> Vec<Finding> {
         findings.extend(local::judge_file(&options.path, &store::embedded::inspect(options)));
     }
     findings
+}
+
+/// The buffer and the queue of page links, as far as they are embedded and used.
+#[cfg(feature = "embedded")]
+fn embedded_queues(config: &Config) -> Vec<&crate::buffer::embedded::Options> {
+    let buffer = Some(&config.buffer).filter(|_| uses_buffer(config));
+    let pages = config.page_links.as_ref().filter(|_| uses_page_links(config)).map(|page_links| &page_links.queue);
+    buffer.into_iter().chain(pages).filter_map(embedded_queue).collect()
+}
+
+#[cfg(feature = "embedded")]
+fn embedded_queue(options: &BufferOptions) -> Option<&crate::buffer::embedded::Options> {
+    match options {
+        BufferOptions::Embedded(options) => Some(options),
+        #[cfg(feature = "sqs")]
+        BufferOptions::Sqs(_) => None,
+    }
 }
 
 #[cfg(not(feature = "embedded"))]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Appender, Taker};
 use crate::consumer::Breaker;
+use crate::registry::Registry;
 use crate::store::{Reader, Writer};
 use crate::telemetry::Metrics;
 
@@ -29,6 +30,8 @@ pub struct Needs {
     pub consumer: Option<(Writer, Breaker)>,
     /// For `consume`, and to see how full the buffer is.
     pub taker: Option<Taker>,
+    /// For `set` with page links, `pages` and `reindex`.
+    pub registry: Option<Registry>,
 }
 
 pub struct Health {
@@ -56,8 +59,9 @@ impl Health {
         {
             return reasons.clone();
         }
-        let (set, get, consume) = tokio::join!(self.set(), self.get(), self.consume());
-        let reasons: Vec<String> = [set, get, consume].into_iter().flatten().collect();
+        let checks = async { tokio::join!(self.set(), self.get(), self.consume(), self.page_links()) };
+        let (set, get, consume, page_links) = checks.await;
+        let reasons: Vec<String> = [set, get, consume, page_links].into_iter().flatten().collect();
         *kept = Some((Instant::now(), reasons.clone()));
         reasons
     }
@@ -79,6 +83,11 @@ impl Health {
         }
         let (store, buffer) = tokio::join!(judge("consume", writer.check()), self.buffer_to_take_from());
         store.or(buffer)
+    }
+
+    async fn page_links(&self) -> Option<String> {
+        let registry = self.needs.registry.as_ref()?;
+        judge("page links", registry.check()).await
     }
 
     /// It is asked how full it is, which costs a queue no more than any other question.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{BufferOptions, Config, Role, StoreOptions};
 use crate::envelope::Clock;
+use crate::registry::{self, Registry};
 use crate::{buffer, store};
 
 use super::StartError;
@@ -12,6 +13,9 @@ use super::StartError;
 pub struct Places {
     pub buffer: Option<(buffer::Appender, buffer::Taker)>,
     pub store: Option<(store::Writer, store::Reader, store::RuleBook)>,
+    pub registry: Option<Registry>,
+    /// The queue of page links.
+    pub pages: Option<(buffer::Appender, buffer::Taker)>,
 }
 
 impl Places {
@@ -20,22 +24,35 @@ impl Places {
             true => Some(open_buffer(&config.buffer).await?),
             false => None,
         };
+        let (registry, pages) = match &config.page_links {
+            Some(page_links) if uses_page_links(config) => {
+                (Some(open_registry(&page_links.registry).await?), Some(open_buffer(&page_links.queue).await?))
+            }
+            _ => (None, None),
+        };
         let store = match uses_store(config) {
             true => Some(open_store(&config.store, clock).await?),
             false => None,
         };
-        Ok(Self { buffer, store })
+        Ok(Self { buffer, store, registry, pages })
     }
 }
 
 /// Does a role of this process need the buffer?
 pub fn uses_buffer(config: &Config) -> bool {
-    config.roles.has(Role::Set) || config.roles.has(Role::Consume) || looks_after_a_queue(config)
+    let puts_pages_in = config.page_links.is_some() && config.roles.has_any(&[Role::Pages, Role::Reindex]);
+    config.roles.has_any(&[Role::Set, Role::Consume]) || puts_pages_in || looks_after_a_queue(config)
+}
+
+/// Does a role of this process need the registry, and the queue of page links?
+pub fn uses_page_links(config: &Config) -> bool {
+    let uses = [Role::Set, Role::Admin, Role::Pages, Role::Reindex];
+    config.page_links.is_some() && config.roles.has_any(&uses)
 }
 
 /// Does a role of this process need the store?
 pub fn uses_store(config: &Config) -> bool {
-    config.roles.has(Role::Consume) || config.roles.has(Role::Get) || config.roles.has(Role::Admin)
+    config.roles.has_any(&[Role::Consume, Role::Get, Role::Admin])
 }
 
 /// The control plane's dead letters are those of a queue that others use, too. An embedded buffer is in the process
@@ -86,6 +103,13 @@ async fn open_store(
     }
 }
 
+async fn open_registry(options: &registry::Options) -> Result<Registry, StartError> {
+    if let registry::Options::Sqlite { path, .. } = options {
+        make_folder_of(path)?;
+    }
+    Registry::open(options.clone()).await.map_err(|error| StartError::Registry(error.to_string()))
+}
+
 /// Opening a file that was not closed well walks all of it: not on a thread that serves others.
 #[cfg(feature = "embedded")]
 async fn on_disk<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
@@ -99,7 +123,6 @@ async fn on_disk<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     opening.await.unwrap_or_else(|panic| Err(StartError::Data(format!("opening it failed: {panic}"))))
 }
 
-#[cfg(feature = "embedded")]
 fn make_folder_of(path: &Path) -> Result<(), StartError> {
     let Some(folder) = path.parent() else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|error| {

@@ -11,12 +11,14 @@
 //! | `ready` | what may be taken, and whose turn it is |
 //! | `ledger` | the tables, and the commands of the group commit |
 //! | `dead` | walks over the dead letters |
+//! | `pending` | looking at messages without taking them |
 //!
 //! Limits: `bytes_max` bytes of messages and dead letters together; about 150 bytes of memory for each message.
 
 mod dead;
 mod index;
 mod ledger;
+mod pending;
 mod ready;
 
 use std::path::PathBuf;
@@ -34,6 +36,7 @@ use crate::disk::{Committer, Fault, OpenError, Storage, inspect::Inspected};
 use crate::envelope::{Clock, Poison, WireForm};
 
 pub use dead::DeadLetters;
+pub use pending::Pending;
 
 /// How an embedded buffer is opened.
 #[derive(Debug, Clone)]

@@ -51,6 +51,8 @@ use self::fault::Fault;
 /// How an SQS buffer is opened. The default leads nowhere.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// How errors name the two queues.
+    pub keys: Keys,
     pub queue_url: String,
     pub dead_letter_url: String,
     /// Any SQS-compatible endpoint; AWS's own where `None`.
@@ -63,12 +65,25 @@ pub struct Options {
     pub wait: Duration,
 }
 
+/// The settings that name the two queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    pub queue_url: &'static str,
+    pub dead_letter_url: &'static str,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { queue_url: "buffer.queue_url", dead_letter_url: "buffer.dead_letter_url" }
+    }
+}
+
 /// The configuration is wrong, and the operator must act. A backend that can't be reached is no such error.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("buffer.region: not set, and neither buffer.queue_url nor the environment (AWS_REGION) names a region")]
     NoRegion,
-    #[error("no AWS credentials for the queue of buffer.queue_url: {0}")]
+    #[error("no AWS credentials for the queues on SQS: {0}")]
     NoCredentials(String),
     #[error("{key}: there is no queue {url}; create it (`hookcache queues create`), or correct the URL")]
     NoQueue { key: &'static str, url: String },
@@ -78,19 +93,18 @@ pub enum OpenError {
         "{key}: {url} is a FIFO queue, which delivers nothing of an account while one of its messages is taken; use a standard queue"
     )]
     Fifo { key: &'static str, url: String },
-    #[error("buffer.dead_letter_url: must not be the same queue as buffer.queue_url")]
-    SameQueue,
+    #[error("{}: must not be the same queue as {}", .0.dead_letter_url, .0.queue_url)]
+    SameQueue(Keys),
 }
 
-const QUEUE_KEY: &str = "buffer.queue_url";
-const DEAD_LETTER_KEY: &str = "buffer.dead_letter_url";
 const FIFO_SUFFIX: &str = ".fifo";
 
 /// Opens both halves. A queue that does not exist or refuses us is an error; an endpoint that does not answer is logged,
 /// and calls answer `Unavailable` until it does.
 pub async fn open(options: Options) -> Result<(Appender, Taker), OpenError> {
     check_urls(&options)?;
-    let (queue, dead) = ((QUEUE_KEY, &options.queue_url), (DEAD_LETTER_KEY, &options.dead_letter_url));
+    let Keys { queue_url, dead_letter_url } = options.keys;
+    let (queue, dead) = ((queue_url, &options.queue_url), (dead_letter_url, &options.dead_letter_url));
     let clients = connect::connect(&options).await?;
     let (first, second) = tokio::join!(check_queue(&clients, queue), check_queue(&clients, dead));
     first.and(second)?;
@@ -99,13 +113,14 @@ pub async fn open(options: Options) -> Result<(Appender, Taker), OpenError> {
 
 /// What can be told without asking anybody.
 fn check_urls(options: &Options) -> Result<(), OpenError> {
-    for (key, url) in [(QUEUE_KEY, &options.queue_url), (DEAD_LETTER_KEY, &options.dead_letter_url)] {
+    let Keys { queue_url, dead_letter_url } = options.keys;
+    for (key, url) in [(queue_url, &options.queue_url), (dead_letter_url, &options.dead_letter_url)] {
         if url.ends_with(FIFO_SUFFIX) {
             return Err(OpenError::Fifo { key, url: url.clone() });
         }
     }
     match options.queue_url == options.dead_letter_url {
-        true => Err(OpenError::SameQueue),
+        true => Err(OpenError::SameQueue(options.keys)),
         false => Ok(()),
     }
 }

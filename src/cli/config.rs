@@ -23,7 +23,7 @@ pub struct Layers {
     /// Folder of the embedded buffer and store [key: data_dir]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<String>,
-    /// What this process does, any of: set, consume, get, admin [key: roles]
+    /// What this process does, any of: set, consume, get, admin, pages, reindex [key: roles]
     #[arg(long, value_name = "ROLES")]
     pub roles: Option<String>,
 }

@@ -24,7 +24,8 @@ enum Command {
         after_help = "Examples:\n  hookcache queues create --config hookcache.toml\n  hookcache queues create --config \
         hookcache.toml --dry-run\n  hookcache queues create --queue webhooks\n  hookcache queues create --queue webhooks \
         --endpoint-url http://127.0.0.1:4566\n\nThe names are the last parts of buffer.queue_url and \
-        buffer.dead_letter_url, or come from the flags; then the lines for the configuration file are printed. Run \
+        buffer.dead_letter_url, and of pages.queue_url and pages.dead_letter_url where page links are on; or they come \
+        from the flags, and then the lines for the configuration file are printed. Run \
         again, it changes nothing. It never removes anything, and leaves alone what is better than asked for. It needs \
         sqs:GetQueueUrl, sqs:CreateQueue, sqs:GetQueueAttributes and sqs:SetQueueAttributes."
     )]
@@ -63,26 +64,34 @@ pub fn run(args: Args) -> CliResult {
         BufferOptions::Embedded(options) => (options.visibility, None),
     };
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Apply };
-    let (access, plan) = match (&args.queue, configured) {
+    match (&args.queue, configured) {
         (Some(queue), configured) => {
             let dead_letters = args.dead_letter_queue.clone().unwrap_or_else(|| format!("{queue}-dead"));
             let access = access_by_flags(&args, configured);
-            (access, Plan { queue: queue.clone(), dead_letters, visibility, mode })
+            let made = create(&access, &Plan { queue: queue.clone(), dead_letters, visibility, mode })?;
+            print(&lines_to_configure(&made, &args))
         }
-        (None, Some(options)) => {
-            let (queue, dead_letters) = (name_of(&options.queue_url), name_of(&options.dead_letter_url));
-            (options, Plan { queue, dead_letters, visibility, mode })
+        (None, Some(buffer)) => {
+            create_configured(&buffer, mode)?;
+            match config.page_links.map(|page_links| page_links.queue) {
+                Some(BufferOptions::Sqs(pages)) => create_configured(&pages, mode),
+                _ => Ok(()),
+            }
         }
-        (None, None) => {
-            return Err("buffer.queue_url is not set: set it, or name the queue with --queue".to_owned());
-        }
-    };
-    let made = block_on(sqs::create(&access, &plan))?.map_err(|error| error.to_string())?;
-    print(&report(&made, mode))?;
-    match &args.queue {
-        Some(_) => print(&lines_to_configure(&made, &args)),
-        None => check_places(&made, &access),
+        (None, None) => Err("buffer.queue_url is not set: set it, or name the queue with --queue".to_owned()),
     }
+}
+
+fn create_configured(options: &sqs::Options, mode: Mode) -> CliResult {
+    let (queue, dead_letters) = (name_of(&options.queue_url), name_of(&options.dead_letter_url));
+    let made = create(options, &Plan { queue, dead_letters, visibility: options.visibility, mode })?;
+    check_places(&made, options)
+}
+
+fn create(access: &sqs::Options, plan: &Plan) -> Result<[Made; 2], String> {
+    let made = block_on(sqs::create(access, plan))?.map_err(|error| error.to_string())?;
+    print(&report(&made, plan.mode))?;
+    Ok(made)
 }
 
 /// Where names come from the command line, so does the way to them; what it leaves out, the configuration may say.
@@ -144,8 +153,8 @@ fn lines_to_configure([dead_letters, queue]: &[Made; 2], args: &Create) -> Strin
 /// The queue that was made is the one that the configuration leads to, unless the credentials are of another account.
 fn check_places([dead_letters, queue]: &[Made; 2], access: &sqs::Options) -> CliResult {
     let pairs = [
-        ("buffer.queue_url", &access.queue_url, &queue.url),
-        ("buffer.dead_letter_url", &access.dead_letter_url, &dead_letters.url),
+        (access.keys.queue_url, &access.queue_url, &queue.url),
+        (access.keys.dead_letter_url, &access.dead_letter_url, &dead_letters.url),
     ];
     for (key, configured, made) in pairs {
         if let Some(made) = made

@@ -13,6 +13,7 @@ use super::output::print;
 use crate::app::{self, App};
 use crate::config::{Access, BufferOptions, Config, Loaded, Role, StoreOptions, load};
 use crate::envelope::Clock;
+use crate::registry;
 use crate::telemetry::logs;
 
 #[derive(Debug, ClapArgs)]
@@ -86,6 +87,10 @@ fn banner(loaded: &Loaded, app: &App) -> String {
     let _ = writeln!(text, "  roles          {roles}");
     let _ = writeln!(text, "  buffer         {}", buffer(loaded));
     let _ = writeln!(text, "  store          {}", store(loaded));
+    if let Some(page_links) = config.page_links.as_ref().filter(|_| app::uses_page_links(config)) {
+        let _ = writeln!(text, "  pages queue    {}", place_of(&page_links.queue, loaded, "pages.queue_url"));
+        let _ = writeln!(text, "  registry       {}", registry(&page_links.registry, loaded));
+    }
     let _ = writeln!(text, "  callers        {}", callers(config));
     let header = match config.access {
         Access::Tokens(_) => " -H \"Authorization: Bearer $HOOKCACHE_TOKEN\"",
@@ -120,11 +125,22 @@ fn buffer(loaded: &Loaded) -> String {
     if !app::uses_buffer(&loaded.config) {
         return "not needed by these roles".to_owned();
     }
-    match &loaded.config.buffer {
+    place_of(&loaded.config.buffer, loaded, "buffer.queue_url")
+}
+
+fn place_of(options: &BufferOptions, loaded: &Loaded, key: &str) -> String {
+    match options {
         #[cfg(feature = "embedded")]
         BufferOptions::Embedded(options) => format!("embedded, {}", absolute(&options.path)),
         #[cfg(feature = "sqs")]
-        BufferOptions::Sqs(_) => format!("SQS, {}", shown(loaded, "buffer.queue_url")),
+        BufferOptions::Sqs(_) => format!("SQS, {}", shown(loaded, key)),
+    }
+}
+
+fn registry(options: &registry::Options, loaded: &Loaded) -> String {
+    match options {
+        registry::Options::Sqlite { path, .. } => format!("SQLite, {}", absolute(path)),
+        registry::Options::Postgres { .. } => format!("PostgreSQL, {}", shown(loaded, "registry.url")),
     }
 }
 
@@ -152,7 +168,6 @@ fn shown<'a>(loaded: &'a Loaded, key: &str) -> &'a str {
     loaded.settings.iter().find(|setting| setting.key == key).map_or("", |setting| &setting.shown_value)
 }
 
-#[cfg(feature = "embedded")]
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }

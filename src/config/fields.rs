@@ -79,12 +79,29 @@ impl<'a> Fields<'a> {
         self.parsed(key, check).flatten()
     }
 
+    /// A URL that must be set.
+    pub fn needed_url(&mut self, key: &'static str, schemes: &[&str]) -> Option<String> {
+        self.parsed(key, |text| urls::check(text, schemes).map(|()| text.to_owned()))
+    }
+
     /// One URL, or several with commas between them; none where the text is empty.
     pub fn urls(&mut self, key: &'static str, schemes: &[&str]) -> Option<Vec<String>> {
         self.parsed(key, |text| {
             let urls: Vec<String> = urls::split(text, schemes).into_iter().map(str::to_owned).collect();
             urls.iter().try_for_each(|url| urls::check(url, schemes)).map(|()| urls)
         })
+    }
+
+    pub fn flag(&mut self, key: &'static str) -> bool {
+        let parse = |at: &Located| match (&at.value, &at.source) {
+            (Value::Boolean(flag), _) => Ok(*flag),
+            // A variable or a flag is always a text; in a file, the words stand without quotes.
+            (Value::String(text), Source::Environment(_) | Source::Flag(_)) => {
+                text.trim().parse().map_err(|_| "must be true or false".to_owned())
+            }
+            _ => Err("must be true or false".to_owned()),
+        };
+        self.read(key, parse).unwrap_or_default()
     }
 
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> u32 {

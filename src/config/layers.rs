@@ -24,7 +24,18 @@ const ENV_OTHER: [&str; 5] = [ENV_FILE, ENV_TEXT, "HOOKCACHE_URL", "HOOKCACHE_AD
 /// Keys that hold a list of tables, or a table with names of its own. They can be set in a file only.
 pub(super) const FILE_ONLY: [&str; 4] = ["auth.tokens", "auth.callers", "ttl.rules", "keys.reserved"];
 /// Keys whose value is a URL, which may hold a password.
-const URLS: [&str; 4] = ["store.url", "buffer.queue_url", "buffer.dead_letter_url", "buffer.endpoint_url"];
+const URLS: [&str; 10] = [
+    "store.url",
+    "buffer.queue_url",
+    "buffer.dead_letter_url",
+    "buffer.endpoint_url",
+    "registry.url",
+    "pages.queue_url",
+    "pages.dead_letter_url",
+    "confluence.public_url",
+    "confluence.forge_keys_url",
+    "confluence.connect_keys_url",
+];
 
 /// Where settings come from, beside the compiled-in defaults.
 #[derive(Clone, Default)]
@@ -144,6 +155,15 @@ impl Merged {
             source: at.source.clone(),
         };
         self.0.iter().map(setting).collect()
+    }
+
+    /// The same, but for one key, which is as there.
+    pub fn with(&self, key: &str, other: &Self) -> Self {
+        let mut changed = self.clone();
+        if let Some(at) = other.get(key) {
+            changed.0.insert(key.to_owned(), at.clone());
+        }
+        changed
     }
 
     /// The keys whose values differ.
@@ -270,7 +290,8 @@ pub(super) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Op
     let rank = |candidate: &'a str| (distance(key, candidate), candidate);
     let (slips, near) = known.map(rank).min_by_key(|&(slips, candidate)| {
         // A slip costs more than a wrong section.
-        if last(candidate) == last(key) { (slips.min(2), candidate) } else { (slips, candidate) }
+        let cost = if last(candidate) == last(key) { slips.min(2) } else { slips };
+        (cost, slips, candidate)
     })?;
     (slips <= 2.max(key.len() / 3) || last(near) == last(key)).then_some(near)
 }

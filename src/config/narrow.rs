@@ -1,7 +1,15 @@
 //! From keys to [`Config`], and what must fit together.
 
 #[cfg(feature = "server")]
+mod apps;
+mod buffer;
+#[cfg(feature = "server")]
+mod page_links;
+#[cfg(feature = "server")]
 mod planes;
+#[cfg(feature = "server")]
+mod reading;
+mod shared;
 mod store;
 
 use std::collections::BTreeSet;
@@ -16,8 +24,10 @@ use super::{
     Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, LogFormat, LogLevel, LogOptions, Role, Roles,
     StoreOptions, lists,
 };
-use crate::buffer::{self, HIDE_MAX};
 use crate::ttl::{Rules, ScopePattern, Ttl};
+
+#[cfg(feature = "server")]
+pub use reading::Reading;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,12 +55,19 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     #[cfg(feature = "server")]
     let (http, limits) = (planes::http(fields), planes::limits(fields));
     let data_dir_or_here = data_dir.clone().unwrap_or_default();
-    let buffer = buffer(fields, &data_dir_or_here);
+    let has_page_links = shared::enabled(fields);
+    let with_pages = has_page_links && cfg!(feature = "server");
+    let (buffer, queue) = buffer::read(fields, &data_dir_or_here, with_pages);
     let store = store::read(fields, &data_dir_or_here);
     let consumer = consumer(fields);
     let max_age = fields.number("get.max_age_seconds", 0..=86_400);
     let get = GetOptions { max_age: Duration::from_secs(max_age.into()) };
+    #[cfg(feature = "server")]
+    let page_links = page_links::read(fields, &data_dir_or_here);
+    #[cfg(not(feature = "server"))]
+    drop(queue);
     let ttl = ttl(fields);
+    let ttl = if has_page_links { ttl.map(shared::with_rule) } else { ttl };
     let access = access(fields);
     let callers = fields.located("auth.callers").map(lists::callers);
     let callers = told(fields, callers);
@@ -71,6 +88,12 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         store: store?,
         consumer,
         get,
+        has_page_links,
+        #[cfg(feature = "server")]
+        page_links: match has_page_links {
+            true => Some(page_links::join(page_links?, queue?)),
+            false => None,
+        },
         ttl: ttl?,
         access: access?,
         callers: callers?,
@@ -79,6 +102,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     };
     check_planes(fields, &config);
     check_roles(fields, &config);
+    shared::check_prefixes(fields, &config);
+    #[cfg(feature = "server")]
+    page_links::check(fields, &config);
     Some(config)
 }
 
@@ -93,80 +119,15 @@ fn address(fields: &mut Fields<'_>, key: &'static str) -> Option<SocketAddr> {
 }
 
 fn roles(fields: &mut Fields<'_>) -> Option<Roles> {
-    let allowed = || "each must be \"set\", \"consume\", \"get\" or \"admin\"".to_owned();
+    let names = Role::ALL.map(|role| format!("{:?}", role.as_str())).join(", ");
+    let allowed = || format!("each must be one of {names}");
     let parse = |text: &str| Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(allowed);
     let roles: BTreeSet<Role> = fields.list("roles", parse)?.into_iter().collect();
     if roles.is_empty() {
-        fields.refuse("roles", "needs at least one of \"set\", \"consume\", \"get\" and \"admin\"");
+        fields.refuse("roles", format!("needs at least one of {names}"));
         return None;
     }
     Some(Roles(roles))
-}
-
-fn buffer(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<BufferOptions> {
-    let visibility = fields.duration("buffer.visibility", 5 * SECOND..=HIDE_MAX);
-    let wait = fields.duration("buffer.wait", SECOND..=20 * SECOND);
-    let bytes_max = fields.size("buffer.max_bytes", 1 << 20..=16 << 40);
-    let schemes = ["http", "https"];
-    let queue_url = fields.url("buffer.queue_url", &schemes);
-    let dead_letter_url = fields.url("buffer.dead_letter_url", &schemes);
-    let endpoint_url = fields.url("buffer.endpoint_url", &schemes);
-    let region = fields.optional("buffer.region");
-    let Some(queue_url) = queue_url else {
-        let only_with = "is for SQS alone: set buffer.queue_url too, or leave it empty";
-        let given = [
-            ("buffer.dead_letter_url", dead_letter_url.is_some()),
-            ("buffer.endpoint_url", endpoint_url.is_some()),
-            ("buffer.region", region.is_some()),
-        ];
-        given.iter().filter(|(_, given)| *given).for_each(|(key, _)| fields.refuse(key, only_with));
-        return embedded_buffer(fields, data_dir, visibility, wait, bytes_max);
-    };
-    let Some(dead_letter_url) = dead_letter_url else {
-        fields.refuse("buffer.dead_letter_url", "is needed with buffer.queue_url: the URL of a second queue");
-        return None;
-    };
-    if dead_letter_url == queue_url {
-        fields.refuse("buffer.dead_letter_url", "must be another queue than buffer.queue_url");
-    }
-    #[cfg(feature = "sqs")]
-    return Some(BufferOptions::Sqs(buffer::sqs::Options {
-        queue_url,
-        dead_letter_url,
-        endpoint_url,
-        region,
-        visibility,
-        wait,
-    }));
-    #[cfg(not(feature = "sqs"))]
-    {
-        fields.refuse("buffer.queue_url", "this program was built without SQS (feature `sqs`)");
-        None
-    }
-}
-
-#[cfg(feature = "embedded")]
-fn embedded_buffer(
-    _fields: &mut Fields<'_>,
-    data_dir: &std::path::Path,
-    visibility: Duration,
-    wait: Duration,
-    bytes_max: u64,
-) -> Option<BufferOptions> {
-    let path = data_dir.join("buffer.redb");
-    Some(BufferOptions::Embedded(buffer::embedded::Options { path, visibility, wait, bytes_max }))
-}
-
-#[cfg(not(feature = "embedded"))]
-fn embedded_buffer(
-    fields: &mut Fields<'_>,
-    _: &std::path::Path,
-    _: Duration,
-    _: Duration,
-    _: u64,
-) -> Option<BufferOptions> {
-    fields.refuse("buffer.queue_url", "is needed: this program was built without the embedded buffer");
-    None
 }
 
 fn consumer(fields: &mut Fields<'_>) -> ConsumerOptions {

@@ -25,6 +25,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// The sections and keys that a reload puts in place.
 const LIVE: [&str; 3] = ["auth.", "ttl.", "keys.reserved"];
+/// Decides about grants and TTL rules, which a reload replaces, though it needs a restart itself.
+pub(super) const PINNED: &str = "confluence.enabled";
 
 /// What a reload replaces. Clones see a replacement at once.
 #[derive(Clone)]
@@ -126,7 +128,7 @@ impl Reloader {
     /// Judges the file's new content, and puts it in place where nothing is wrong with it.
     fn apply(&mut self, file: Option<FileText>) -> Result<Reloaded, ConfigError> {
         self.seen.clone_from(&file);
-        let new = load_with(&self.sources, file)?;
+        let new = load_with(&self.sources, file, Some(&self.started.merged))?;
         if let Some(text) = self.opened_by(&new) {
             let source = new.merged.get("auth.tokens").map_or(Source::Default, |at| at.source.clone());
             return Err(ConfigError { faults: vec![Fault { key: "auth.tokens".to_owned(), source, text }] });

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+mod page_links;
+
 use super::*;
 use crate::envelope::Account;
 
@@ -14,7 +16,7 @@ fn sources(environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sour
 
 fn with_file(text: &str, sources: &Sources) -> Result<Loaded, ConfigError> {
     let file = layers::FileText { path: "test.toml".into(), text: text.to_owned() };
-    load_with(sources, Some(file))
+    load_with(sources, Some(file), None)
 }
 
 fn of_file(text: &str) -> Result<Loaded, ConfigError> {
@@ -139,9 +141,15 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
         ("data_dir = \"\"", at("data_dir", "was \"\", must be the path of a folder")),
         (
             "roles = [\"get\", \"sett\"]",
-            at("roles", "was [\"get\", \"sett\"], each must be \"set\", \"consume\", \"get\" or \"admin\""),
+            at(
+                "roles",
+                "was [\"get\", \"sett\"], each must be one of \"set\", \"consume\", \"get\", \"admin\", \"pages\", \"reindex\"",
+            ),
         ),
-        ("roles = []", at("roles", "needs at least one of \"set\", \"consume\", \"get\" and \"admin\"")),
+        (
+            "roles = []",
+            at("roles", "needs at least one of \"set\", \"consume\", \"get\", \"admin\", \"pages\", \"reindex\""),
+        ),
         (
             "[buffer]\nvisibility = \"soon\"",
             at("buffer.visibility", "was \"soon\", must be a time with a unit, 5s to 12h, such as \"10s\""),
@@ -161,6 +169,17 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
         (
             "[limits]\nsets_per_second = 5\nsets_burst = 0.5",
             at("limits.sets_burst", "was 0.5, must be a whole number, 0 to 1000000"),
+        ),
+        (
+            "[reindex]\nevery = \"0s\"",
+            at("reindex.every", "was \"0s\", must be \"never\" or a time with a unit, 1m to 30d, such as \"6h\""),
+        ),
+        (
+            "[reindex]\nfull_every = \"often\"",
+            at(
+                "reindex.full_every",
+                "was \"often\", must be \"never\" or a time with a unit, 1h to 365d, such as \"6h\"",
+            ),
         ),
         ("[consumer]\npollers = 0", at("consumer.pollers", "was 0, must be a whole number, 1 to 64")),
         ("[consumer]\npollers = -1", at("consumer.pollers", "was -1, must be a whole number, 1 to 64")),

@@ -8,10 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::store::Writer;
 use crate::telemetry::Metrics;
-
-use super::backoff;
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]

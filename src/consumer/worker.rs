@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backoff;
+use crate::buffer::work::{Attempts, Hand, Held, settle};
 use crate::buffer::{Delivery, TAKE_MAX, Taker};
 use crate::envelope::{Clock, Poison, PoisonCode};
 use crate::store::{Outcome, Writer};
@@ -16,12 +18,9 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreCall;
 
 use super::apply::{Done, Retry, Verdict, apply};
-use super::attempts::Attempts;
-use super::backoff;
 use super::breaker::Breaker;
-use super::held::{Hand, Held};
 use super::rulings::RuleSource;
-use super::{Options, report, settle};
+use super::{Options, report};
 
 /// Waits between tries of a message that failed alone. Long enough at the end that it costs nothing to keep trying.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -270,25 +269,16 @@ impl Consumer {
 
     async fn remove(&self, hand: &Hand<'_>, done: Vec<Delivery>) {
         let receipts = done.iter().map(|message| message.receipt.clone()).collect();
-        let delete = |receipts: Vec<_>| async move { self.taker.delete(&receipts).await };
-        let left = settle::each(receipts, delete, |_| self.metrics.delete_failed()).await;
-        if !left.is_empty() {
-            tracing::warn!(
-                messages = left.len(),
-                "stored, but not yet removed from the buffer; done when offered again"
-            );
+        let left = settle::remove(&self.taker, receipts, |_| self.metrics.delete_failed()).await;
+        if left > 0 {
+            tracing::warn!(messages = left, "stored, but not yet removed from the buffer; done when offered again");
         }
         done.iter().for_each(|message| self.settled(hand, message));
     }
 
     async fn bury(&self, hand: &Hand<'_>, poison: Vec<(Delivery, Poison)>) {
-        let positions = (0..poison.len()).collect();
-        let bury = |positions: Vec<usize>| {
-            let these: Vec<_> = positions.iter().map(|&i| poison[i].clone()).collect();
-            async move { self.taker.bury(&these).await }
-        };
         let failed = |error: &_| tracing::warn!(%error, "a message could not be dead-lettered; it is tried again");
-        let left = settle::each(positions, bury, failed).await;
+        let left = settle::bury(&self.taker, &poison, failed).await;
         for (i, (message, its)) in poison.iter().enumerate() {
             if left.contains(&i) {
                 hand.drop_one(&message.receipt);

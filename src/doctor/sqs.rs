@@ -27,8 +27,8 @@ pub fn judge(inspected: &Inspected, options: &Options, wanted: &Wanted) -> Vec<F
         let has_tls = reached_at.starts_with("https://");
         QueueSheet { key, sheet: Sheet::new(format!("queue {name}")), has_tls, look }
     };
-    let queue = sheet("buffer.queue_url", &options.queue_url, &inspected.queue);
-    let dead = sheet("buffer.dead_letter_url", &options.dead_letter_url, &inspected.dead_letters);
+    let queue = sheet(options.keys.queue_url, &options.queue_url, &inspected.queue);
+    let dead = sheet(options.keys.dead_letter_url, &options.dead_letter_url, &inspected.dead_letters);
     let mut findings = judge_queue(queue, &inspected.dead_letters, options, wanted);
     findings.extend(judge_dead_letters(dead, &inspected.queue));
     findings
@@ -269,7 +269,7 @@ fn hours(time: Duration) -> String {
 mod tests {
     use super::super::Severity::{self, Dangerous, Note, Ok, Risky, Unseen};
     use super::*;
-    use crate::buffer::sqs::{Action, OpenError};
+    use crate::buffer::sqs::{Action, Keys, OpenError};
 
     const TLS_ONLY: &str = r#"{"Statement":[{"Effect":"Deny","Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
     const QUEUE: [(&str, &str); 7] = [
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(only(&of(look, seen(&DEAD, &[]))), ("sqs-clock", Risky, "queue q"));
         let away = of(Look::Away("no answer".into()), seen(&DEAD, &[]));
         assert_eq!(only(&away), ("sqs-queue", Unseen, "queue q"));
-        let refused = of(seen(&QUEUE, &[]), Look::Refused(OpenError::SameQueue));
+        let refused = of(seen(&QUEUE, &[]), Look::Refused(OpenError::SameQueue(Keys::default())));
         assert_eq!(only(&refused), ("sqs-queue", Dangerous, "queue d"));
     }
 

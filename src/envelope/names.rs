@@ -54,6 +54,7 @@ macro_rules! tenant_name {
 
 tenant_name!(Account, "The tenant");
 tenant_name!(Flow, "One of an account's streams of webhooks");
+tenant_name!(SiteId, "A site of another product that sends us webhooks: one tenant's Confluence");
 
 /// The name under which a payload is fetched: 1 to 512 characters, no control characters. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -31,6 +31,10 @@ struct Head<'a> {
     set: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delete: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    site: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    account: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -46,13 +50,16 @@ struct Names<'a> {
 pub fn peek(body: &[u8]) -> Peek {
     let text = std::str::from_utf8(body).unwrap_or_default();
     let Some(head) = object::<Head<'_>>(text) else { return Peek::default() };
-    let request = match (head.set, head.delete) {
-        (Some(request), None) | (None, Some(request)) => Some(request),
+    let (account, flow) = match (head.set, head.delete) {
+        (Some(request), None) | (None, Some(request)) => {
+            let names = object::<Names<'_>>(request.get());
+            names.map_or((None, None), |names| (names.account_id, names.flow_id))
+        }
+        // A task of the pages queue, which is about a site, has its account beside it.
+        (None, None) => (head.account.filter(|_| head.site.is_some()), None),
         // Whose it is would depend on which of both one reads.
-        _ => None,
+        (Some(_), Some(_)) => (None, None),
     };
-    let names = request.and_then(|request| object::<Names<'_>>(request.get()));
-    let (account, flow) = names.map_or((None, None), |names| (names.account_id, names.flow_id));
     Peek {
         id: head.id.and_then(value),
         at_ms: head.at.and_then(value),
@@ -87,6 +94,7 @@ mod tests {
         assert_eq!((peek.id.as_deref(), peek.at_ms, peek.by.as_deref()), (Some("i"), Some(7), Some("b")));
         assert_eq!(names(body), (Some("a".into()), Some("f".into())));
         assert_eq!(names(r#"{"delete":{"accountId":"a"}}"#), (Some("a".into()), None));
+        assert_eq!(names(r#"{"v":1,"site":"s","account":"a","reindex":"full"}"#), (Some("a".into()), None));
     }
 
     #[test]
@@ -107,6 +115,9 @@ mod tests {
             r#"{"set":{"accountId":"a"}} {}"#,
             r#"{"set":["a"]}"#,
             r#"{"accountId":"a"}"#,
+            r#"{"account":"a"}"#,
+            r#"{"site":"s","account":"a","account":"b"}"#,
+            r#"{"site":"s","account":"a","delete":[]}"#,
             "garbage",
             "",
         ] {

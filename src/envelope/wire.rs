@@ -56,13 +56,34 @@ pub struct TooLarge {
 
 /// Puts the wire form around a request that [`SetRequest::parse`] or [`DeleteRequest::parse`] accepted.
 pub fn encode(stamp: &Stamp, by: &str, kind: Kind, request: &str) -> Result<Bytes, TooLarge> {
+    wrap(&head(stamp, by, "", kind), request)
+}
+
+/// The same for a source of our own, which says in which order its requests belong.
+pub fn encode_in_order(stamp: &Stamp, source: &str, order: u64, kind: Kind, request: &str) -> Result<Bytes, TooLarge> {
+    wrap(&head_in_order(stamp, source, order, kind), request)
+}
+
+/// How many bytes [`encode_in_order`] leaves for the request.
+pub fn room_in_order(stamp: &Stamp, source: &str, order: u64, kind: Kind) -> usize {
+    WIRE_BYTES_MAX.saturating_sub(head_in_order(stamp, source, order, kind).len() + 1)
+}
+
+fn head_in_order(stamp: &Stamp, source: &str, order: u64, kind: Kind) -> String {
+    head(stamp, source, &format!(r#","order":{order}"#), kind)
+}
+
+fn head(stamp: &Stamp, by: &str, order: &str, kind: Kind) -> String {
     let by = serde_json::to_string(by).expect("a string is always JSON");
     let member = match kind {
         Kind::Set => "set",
         Kind::Delete => "delete",
     };
     let Stamp { id, at_ms } = stamp;
-    let head = format!(r#"{{"v":{WIRE_VERSION},"id":"{id}","at":{at_ms},"by":{by},"{member}":"#);
+    format!(r#"{{"v":{WIRE_VERSION},"id":"{id}","at":{at_ms},"by":{by}{order},"{member}":"#)
+}
+
+fn wrap(head: &str, request: &str) -> Result<Bytes, TooLarge> {
     let size_bytes = head.len() + request.len() + 1;
     if size_bytes > WIRE_BYTES_MAX {
         return Err(TooLarge { size_bytes });
@@ -311,6 +332,10 @@ mod tests {
 
     #[test]
     fn order_is_for_our_own_sources_and_decides() {
+        let ours = encode_in_order(&stamp(), "source:confluence", 7, Kind::Set, SET).unwrap();
+        assert_eq!(decode(&ours, NOW).unwrap().version.order(), 7);
+        let room = room_in_order(&stamp(), "source:confluence", 7, Kind::Set);
+        assert_eq!(ours.len() + room - SET.len(), WIRE_BYTES_MAX);
         let with = |by: &str| format!(r#"{{"v":1,"id":"i","at":{NOW},"by":"{by}","order":7,"set":{SET}}}"#);
         assert_eq!(code(&with("someone")), PoisonCode::NotValid);
         assert_eq!(decode(&Bytes::from(with("source:confluence")), NOW).unwrap().version.order(), 7);

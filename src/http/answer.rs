@@ -11,6 +11,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::hooks;
 use crate::ingest::{Receipt, SetAnswer};
 use crate::openapi;
 use crate::problem::{Code, Problem};
@@ -40,6 +41,17 @@ pub fn finish(mut answer: Answer) -> Answer {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer
+}
+
+pub fn hook(answered: hooks::Answer) -> Answer {
+    match answered {
+        hooks::Answer::Descriptor(text) => document(text),
+        hooks::Answer::Done => {
+            let mut answer = Response::new(Either::Left(Full::default()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            answer
+        }
+    }
 }
 
 pub fn problem(problem: &Problem) -> Answer {

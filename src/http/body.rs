@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::limits::{BODY_BYTES_MAX, BODY_FIRST_BYTES};
+use super::limits::BODY_FIRST_BYTES;
 use crate::problem::{Code, Problem};
 
 /// A body, whole. Its share of the memory for bodies is given back when it is dropped.
@@ -44,11 +44,16 @@ pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Reads a body. A length that is announced and too large is refused before a byte is read.
-pub async fn read(mut body: Incoming, deadline: Instant, shares: &Arc<Semaphore>) -> Result<Body, Problem> {
+/// Reads a body of at most `bytes_max`. A length that is announced and too large is refused before a byte is read.
+pub async fn read(
+    mut body: Incoming,
+    bytes_max: usize,
+    deadline: Instant,
+    shares: &Arc<Semaphore>,
+) -> Result<Body, Problem> {
     let announced = body.size_hint().exact().unwrap_or(0);
-    if announced > BODY_BYTES_MAX as u64 {
-        return Err(too_large(announced));
+    if announced > bytes_max as u64 {
+        return Err(too_large(bytes_max, announced));
     }
     let mut bytes = BytesMut::with_capacity((announced as usize).min(BODY_FIRST_BYTES));
     let mut share: Option<OwnedSemaphorePermit> = None;
@@ -63,8 +68,8 @@ pub async fn read(mut body: Incoming, deadline: Instant, shares: &Arc<Semaphore>
             Some(Err(_)) => return Err(Problem::new(Code::MalformedJson, "the body broke off or is badly chunked")),
         };
         let size = bytes.len() + data.len();
-        if size > BODY_BYTES_MAX {
-            return Err(too_large(size as u64));
+        if size > bytes_max {
+            return Err(too_large(bytes_max, size as u64));
         }
         let more = shares
             .clone()
@@ -78,9 +83,9 @@ pub async fn read(mut body: Incoming, deadline: Instant, shares: &Arc<Semaphore>
     }
 }
 
-fn too_large(size: u64) -> Problem {
-    let detail = format!("a body may take {BODY_BYTES_MAX} bytes: send fewer events per array");
-    Problem::new(Code::BodyTooLarge, detail).with_size(BODY_BYTES_MAX as u64, size)
+fn too_large(bytes_max: usize, size: u64) -> Problem {
+    let detail = format!("a body of this call may take {bytes_max} bytes: send less at once");
+    Problem::new(Code::BodyTooLarge, detail).with_size(bytes_max as u64, size)
 }
 
 #[cfg(test)]

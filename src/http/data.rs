@@ -10,9 +10,11 @@ use hyper::{HeaderMap, Method, Request};
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Answer};
+use super::limits::BODY_BYTES_MAX;
 use super::routes::{KEY_PREFIX, Route};
 use super::{Shared, body, timed_out};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
+use crate::hooks::{self, Hooks};
 use crate::ingest::{Ingest, KeyDelete};
 use crate::problem::{Code, Item, Problem};
 use crate::serve::Serve;
@@ -24,6 +26,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Data {
     pub ingest: Option<Ingest>,
     pub serve: Option<Serve>,
+    pub hooks: Option<Hooks>,
 }
 
 impl Data {
@@ -34,6 +37,8 @@ impl Data {
             Route::GetMany => self.get_many(request, shared).await,
             Route::Key if request.method() == Method::DELETE => self.delete_key(request, shared).await,
             Route::Key => self.get(request, shared).await,
+            Route::Hook => self.hook(request, shared).await,
+            Route::Descriptor => self.descriptor(request, shared).await,
             _ => Err(Problem::new(Code::NoSuchRoute, "the data plane has no such path")),
         };
         answered.unwrap_or_else(|problem| answer::problem(&problem))
@@ -50,6 +55,13 @@ impl Data {
 
     fn serve(&self) -> Result<&Serve, Problem> {
         self.serve.as_ref().ok_or_else(|| Problem::new(Code::NoSuchRoute, "this process does not run the role `get`"))
+    }
+
+    fn hooks(&self) -> Result<&Hooks, Problem> {
+        self.hooks.as_ref().ok_or_else(|| {
+            let detail = "webhooks are received where the role `set` runs and `confluence.enabled` is true";
+            Problem::new(Code::NoSuchRoute, detail)
+        })
     }
 
     async fn set(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
@@ -92,14 +104,40 @@ impl Data {
         let entries: Bytes = timed(shared, serve.get_many(&caller, &body.bytes)).await?;
         Ok(answer::many(entries))
     }
+
+    /// Its sender is judged by the mover: a signature may be one of the body.
+    async fn hook(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
+        let hooks = self.hooks()?;
+        let (parts, body) = read_up_to(hooks::BODY_BYTES_MAX, request, shared).await?;
+        timed(shared, hooks.answer(call(parts, body.bytes.clone()))).await.map(answer::hook)
+    }
+
+    async fn descriptor(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
+        let (parts, _) = request.into_parts();
+        timed(shared, self.hooks()?.answer(call(parts, Bytes::new()))).await.map(answer::hook)
+    }
 }
 
 async fn read(request: Request<Incoming>, shared: &Shared) -> Result<(Parts, body::Body), Problem> {
+    read_up_to(BODY_BYTES_MAX, request, shared).await
+}
+
+async fn read_up_to(
+    bytes_max: usize,
+    request: Request<Incoming>,
+    shared: &Shared,
+) -> Result<(Parts, body::Body), Problem> {
     let (parts, incoming) = request.into_parts();
     body::check_type(&parts.headers)?;
     let deadline = Instant::now() + shared.options.body_read_timeout;
-    let body = body::read(incoming, deadline, &shared.bodies).await?;
+    let body = body::read(incoming, bytes_max, deadline, &shared.bodies).await?;
     Ok((parts, body))
+}
+
+/// A request as the mover behind webhooks takes it.
+fn call(parts: Parts, body: Bytes) -> hooks::Call {
+    let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
+    hooks::Call { method: parts.method, path, query, headers: parts.headers, body }
 }
 
 async fn timed<T>(shared: &Shared, call: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {

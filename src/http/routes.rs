@@ -2,6 +2,8 @@
 
 use hyper::Method;
 
+use crate::hooks::{DESCRIPTOR_PATH, HOOKS_PATH};
+
 /// What a path asks for. A closed set, so it may be a label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -9,6 +11,10 @@ pub enum Route {
     Delete,
     GetMany,
     Key,
+    /// A webhook of Confluence.
+    Hook,
+    /// The descriptor of the Connect app.
+    Descriptor,
     Healthz,
     Readyz,
     Metrics,
@@ -30,6 +36,10 @@ impl Route {
         ("/v1/delete", Self::Delete),
         ("/v1/get", Self::GetMany),
         ("/v1/keys/{webhookKey}", Self::Key),
+        (HOOKS_PATH, Self::Hook),
+        ("/v1/hooks/confluence/{event}", Self::Hook),
+        ("/v1/hooks/confluence/sites/{site}", Self::Hook),
+        (DESCRIPTOR_PATH, Self::Descriptor),
         ("/healthz", Self::Healthz),
         ("/readyz", Self::Readyz),
         ("/metrics", Self::Metrics),
@@ -42,7 +52,9 @@ impl Route {
         if path.starts_with(KEY_PREFIX) {
             return Self::Key;
         }
-        Self::TABLE.iter().find(|(of, _)| *of == path).map_or(Self::Unknown, |(_, route)| *route)
+        let listed = Self::TABLE.iter().find(|(of, _)| *of == path).map(|(_, route)| *route);
+        let hook = path.strip_prefix(HOOKS_PATH).is_some_and(|below| below.starts_with('/'));
+        listed.unwrap_or(if hook { Self::Hook } else { Self::Unknown })
     }
 
     pub fn label(self) -> &'static str {
@@ -51,6 +63,8 @@ impl Route {
             Self::Delete => "delete",
             Self::GetMany => "get",
             Self::Key => "key",
+            Self::Hook => "hook",
+            Self::Descriptor => "descriptor",
             Self::Healthz => "healthz",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
@@ -65,11 +79,15 @@ impl Route {
     /// As an `Allow` header says it; `None` where the route itself judges the method.
     pub fn methods(self) -> Option<&'static str> {
         match self {
-            Self::Set | Self::Delete | Self::GetMany => Some("POST"),
+            Self::Set | Self::Delete | Self::GetMany | Self::Hook => Some("POST"),
             Self::Key => Some("GET, HEAD, DELETE"),
-            Self::Healthz | Self::Readyz | Self::Metrics | Self::Errors | Self::OpenApi | Self::Docs => {
-                Some("GET, HEAD")
-            }
+            Self::Descriptor
+            | Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Errors
+            | Self::OpenApi
+            | Self::Docs => Some("GET, HEAD"),
             Self::Control | Self::Unknown => None,
         }
     }
@@ -93,7 +111,12 @@ mod tests {
         for path in ["/v1/keys/a", "/v1/keys/a/b", "/v1/keys//", "/v1/keys/", "/v1/keys/../set"] {
             assert_eq!(Route::of(path), Route::Key, "{path}");
         }
-        for path in ["/v1/keys", "/", "", "*", "/v1/set/", "/V1/set", "/v1//set"] {
+        for path in ["/v1/hooks/confluence", "/v1/hooks/confluence/page_updated", "/v1/hooks/confluence/sites/a"] {
+            assert_eq!(Route::of(path), Route::Hook, "{path}");
+        }
+        assert_eq!(Route::of("/v1/hooks/confluence/atlassian-connect.json"), Route::Descriptor);
+        for path in ["/v1/keys", "/", "", "*", "/v1/set/", "/V1/set", "/v1//set", "/v1/hooks", "/v1/hooks/confluencex"]
+        {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");
         }
     }

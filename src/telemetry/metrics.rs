@@ -1,5 +1,9 @@
 //! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
 
+mod hooks;
+mod pages;
+mod reindex;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +13,9 @@ use prometheus::{
 };
 
 use crate::envelope::PoisonCode;
+
+pub use hooks::HookOutcome;
+pub use pages::{PageRead, TaskDone, TaskPutOff};
 
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
 const CALL_BUCKETS: [f64; 13] =
@@ -62,6 +69,9 @@ struct Series {
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
+    hooks: hooks::Series,
+    pages: pages::Series,
+    reindex: reindex::Series,
 }
 
 impl Metrics {
@@ -150,6 +160,9 @@ impl Metrics {
                 "Reloads of the configuration by result: applied or refused.",
                 &["result"],
             )?,
+            hooks: hooks::Series::new(&make)?,
+            pages: pages::Series::new(&make)?,
+            reindex: reindex::Series::new(&make)?,
             registry: registry.clone(),
         };
         let build = make.gauges("hookcache_build_info", "1, with the version as a label.", &["version"])?;
@@ -269,7 +282,10 @@ impl Series {
         begin(&self.appended, &[append_label(true), append_label(false)]);
         begin(&self.retries, &[RETRY_ALONE, RETRY_STORE]);
         begin(&self.reloads, &[reload_label(true), reload_label(false)]);
+        self.hooks.begin_at_zero();
+        self.pages.begin_at_zero();
         begin(&self.dead_letters, &PoisonCode::ALL.map(PoisonCode::as_str));
+        self.reindex.begin_at_zero();
     }
 }
 
@@ -356,6 +372,15 @@ mod tests {
             r#"hookcache_appends_total{result="failed"} 0"#,
             r#"hookcache_config_reloads_total{result="refused"} 0"#,
             r#"hookcache_store_errors_total{call="read"} 0"#,
+            r#"hookcache_hooks_total{outcome="unverified"} 0"#,
+            r#"hookcache_pages_tasks_total{outcome="dropped"} 0"#,
+            r#"hookcache_pages_put_off_total{cause="away"} 0"#,
+            r#"hookcache_pages_reads_total{result="not-found"} 0"#,
+            r#"hookcache_pages_dead_letters_total{reason="too-old"} 0"#,
+            r#"hookcache_hook_key_fetches_total{result="failed"} 0"#,
+            r#"hookcache_reindex_runs_total{result="failed"} 0"#,
+            r#"hookcache_reindex_pages_total{what="swept"} 0"#,
+            "hookcache_reindex_open_runs 0",
         ] {
             assert!(metrics.text().contains(series), "{series} in {}", metrics.text());
         }

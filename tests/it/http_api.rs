@@ -97,7 +97,7 @@ impl Edge {
         let limits = ingest::Options { keys_per_request_max: 1_000, set_rate: None };
         let ingest = Ingest::new(appender, auth.clone(), stamper, &limits, metrics.clone());
         let serve = Serve::new(reader, auth.clone(), setup.max_age, Clock::system(), metrics.clone());
-        let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve) }));
+        let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve), hooks: None }));
         let (address, stop, task) = listen(plane, probes(&metrics, &[]), &metrics, setup.options).await;
         Self { address, taker: Taker::Embedded(taker), auth, writer, metrics, stop, task, redis, _folder: folder }
     }
@@ -160,7 +160,7 @@ fn store_on(redis: &Redis) -> (Writer, Reader) {
     (Writer::Redis(writer), Reader::Redis(reader))
 }
 
-async fn listen(
+pub async fn listen(
     plane: Plane,
     probes: Probes,
     metrics: &Metrics,
@@ -172,7 +172,7 @@ async fn listen(
     (address, stop, task)
 }
 
-fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
+pub fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
     let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
     let metrics = metrics.clone();
     Probes {
@@ -579,7 +579,7 @@ async fn the_probes_need_no_token_and_tell_what_is_wrong() {
 #[tokio::test]
 async fn a_role_that_does_not_run_here_has_no_routes_here() {
     let edge = Edge::start().await;
-    let plane = Plane::Data(Box::new(Data { ingest: None, serve: None }));
+    let plane = Plane::Data(Box::new(Data { ingest: None, serve: None, hooks: None }));
     let (address, stop, task) = listen(plane, probes(&edge.metrics, &[]), &edge.metrics, patient()).await;
     let reply = http_post(&format!("http://{address}/v1/set"), set("a", "k", "1")).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (404, &"no-such-route".into()));

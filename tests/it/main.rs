@@ -1,4 +1,5 @@
-//! One integration binary. Every test drives real sockets, real Redis and real SQS emulators that it starts itself.
+//! One integration binary. Every test drives real sockets, real Redis, real PostgreSQL and SQS emulators that it starts
+//! itself.
 
 mod aws;
 mod bad_input;
@@ -6,6 +7,7 @@ mod bad_start;
 mod buffer_contract;
 mod cli;
 mod config_reload;
+mod confluence_client;
 mod confluence_links;
 mod consumer;
 mod contract;
@@ -15,6 +17,7 @@ mod doctor;
 mod durability;
 mod faults;
 mod harness;
+mod hooks;
 mod http_api;
 mod keys;
 mod kill;
@@ -25,6 +28,8 @@ mod pipeline;
 mod queues;
 mod readme;
 mod redis;
+mod registry;
+mod reindex;
 mod security;
 mod sqs;
 mod store_contract;

@@ -364,6 +364,26 @@ pub(super) fn read_messages(
     taken.iter().map(read).collect()
 }
 
+/// The bodies of messages from a sequence number on, in order, until `take` says that it has enough. Returns whether
+/// they came to their end.
+pub(super) fn read_bodies(
+    transaction: &ReadTransaction,
+    from: u64,
+    mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> Result<bool, redb::Error> {
+    let Some(table) = open_table(transaction, BODIES)? else {
+        return Ok(true);
+    };
+    for row in table.range(from..)? {
+        let (seq, row) = row?;
+        let (_, body) = row.value();
+        if take(seq.value(), body).is_break() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What a dead letter was counted as when it was buried.
 fn dead_bytes((_, _, detail, _, _, _, _, body): &DeadRow<'_>) -> u64 {
     (body.len() + detail.len()) as u64 + ROW_BYTES

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::connect::Clients;
 use super::entry::{Attributes, BATCH_BYTES_MAX, ENTRIES_MAX, is_legal};
 use super::fault::{EntryFault, Fault};
-use super::{Options, QUEUE_KEY, reach};
+use super::{Options, reach};
 use crate::buffer::{AppendError, MessageId, Unavailable};
 use crate::envelope::WireForm;
 
@@ -35,6 +35,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 pub struct Appender {
     jobs: mpsc::Sender<Job>,
     client: Client,
+    /// The setting that names the queue.
+    key: &'static str,
     queue_url: String,
 }
 
@@ -53,10 +55,10 @@ struct Job {
 impl Appender {
     pub(super) fn new(clients: &Clients, options: &Options) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let (client, queue_url) = (clients.calls.clone(), options.queue_url.clone());
+        let (client, key, queue_url) = (clients.calls.clone(), options.keys.queue_url, options.queue_url.clone());
         // It ends by itself, all sent, when the last Appender is gone.
-        tokio::spawn(collect(waiting, Sender { client: client.clone(), queue_url: queue_url.clone() }));
-        Self { jobs, client, queue_url }
+        tokio::spawn(collect(waiting, Sender { client: client.clone(), key, queue_url: queue_url.clone() }));
+        Self { jobs, client, key, queue_url }
     }
 
     pub async fn append(&self, message: WireForm) -> Answer {
@@ -67,7 +69,7 @@ impl Appender {
     }
 
     pub async fn check(&self) -> Result<(), Unavailable> {
-        reach(&self.client, &self.queue_url).await.map(|_| ()).map_err(|fault| fault.unavailable(QUEUE_KEY))
+        reach(&self.client, &self.queue_url).await.map(|_| ()).map_err(|fault| fault.unavailable(self.key))
     }
 }
 
@@ -202,6 +204,7 @@ async fn until(time: Option<Instant>) {
 #[derive(Clone)]
 struct Sender {
     client: Client,
+    key: &'static str,
     queue_url: String,
 }
 
@@ -234,7 +237,7 @@ impl Sender {
                 if fault.is_about_messages() && jobs.len() > 1 {
                     return Some(jobs);
                 }
-                let error = whole_call(fault);
+                let error = whole_call(fault, self.key);
                 jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
                 return None;
             }
@@ -254,10 +257,10 @@ impl Sender {
     }
 }
 
-fn whole_call(fault: Fault) -> AppendError {
+fn whole_call(fault: Fault, key: &'static str) -> AppendError {
     match fault {
         Fault::Refused(ref code) if fault.is_about_messages() => refused(&format!("SQS answers {code}")),
-        fault => AppendError::Unavailable(fault.unavailable(QUEUE_KEY).0),
+        fault => AppendError::Unavailable(fault.unavailable(key).0),
     }
 }
 
@@ -288,7 +291,7 @@ mod tests {
     async fn what_has_waited_too_long_is_given_up_unsent() {
         // A client without endpoint, region and credentials: a call would fail with another text.
         let config = Config::builder().behavior_version(BehaviorVersion::latest()).build();
-        let sender = Sender { client: Client::from_conf(config), queue_url: String::new() };
+        let sender = Sender { client: Client::from_conf(config), key: "", queue_url: String::new() };
         let (answer, answered) = oneshot::channel();
         let (account, body) = (Account::parse("a").unwrap(), Bytes::from_static(b"x"));
         let job = Job::new(WireForm { id: "i".into(), account, traceparent: None, body }, answer).unwrap();

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use super::entry::{Attributes, DETAIL, MESSAGE_ID, REASON, legal_detail};
 use super::outgoing::{self, Outgoing};
 use super::taker::Taker;
-use super::{DEAD_LETTER_KEY, OpenError, Options, QUEUE_KEY, check_urls, connect};
+use super::{OpenError, Options, check_urls, connect};
 use crate::buffer::{Delivery, Receipt, Unavailable};
 use crate::envelope::Poison;
 
@@ -53,7 +53,7 @@ impl Burier {
 }
 
 async fn send(client: &Client, options: &Options, letters: Vec<Outgoing<'_>>) -> Results {
-    outgoing::send(client, (DEAD_LETTER_KEY, &options.dead_letter_url), letters).await
+    outgoing::send(client, (options.keys.dead_letter_url, options.dead_letter_url.as_str()), letters).await
 }
 
 /// A message as it will lie among the dead letters.
@@ -113,7 +113,8 @@ impl Taker {
         }
         if !receipts.is_empty() {
             let messages = receipts.len();
-            tracing::warn!(messages, "dead-lettered, but not yet removed from {QUEUE_KEY}; offered again later");
+            let key = self.options.keys.queue_url;
+            tracing::warn!(messages, "dead-lettered, but not yet removed from {key}; offered again later");
         }
     }
 }

@@ -12,7 +12,7 @@ use aws_smithy_types::date_time::{DateTime, Format};
 
 use super::facts::QueueFacts;
 use super::fault::Fault;
-use super::{DEAD_LETTER_KEY, OpenError, Options, QUEUE_KEY, check_urls, connect, reach, refusal};
+use super::{OpenError, Options, check_urls, connect, reach, refusal};
 use crate::envelope::{Clock, stamp::gap_ms};
 
 /// What the roles of a process do to a queue.
@@ -72,8 +72,8 @@ pub async fn inspect(options: &Options, actions: &Actions) -> Result<Inspected, 
     check_urls(options)?;
     let client = connect::connect(options).await?.calls;
     let (queue, dead_letters) = tokio::join!(
-        look(&client, (QUEUE_KEY, &options.queue_url), &actions.queue),
-        look(&client, (DEAD_LETTER_KEY, &options.dead_letter_url), &actions.dead_letters)
+        look(&client, (options.keys.queue_url, &options.queue_url), &actions.queue),
+        look(&client, (options.keys.dead_letter_url, &options.dead_letter_url), &actions.dead_letters)
     );
     Ok(Inspected { queue, dead_letters })
 }

@@ -11,10 +11,10 @@ use aws_sdk_sqs::types::{
 };
 use bytes::Bytes;
 
+use super::Options;
 use super::connect::Clients;
 use super::entry::{ENTRIES_MAX, TRACEPARENT};
 use super::fault::{EntryFault, Fault};
-use super::{DEAD_LETTER_KEY, Options, QUEUE_KEY};
 use crate::buffer::{Delivery, Depth, HIDE_MAX, MessageId, Receipt, TAKE_MAX, Unavailable};
 
 /// Longest long poll that SQS offers.
@@ -42,18 +42,18 @@ impl Taker {
             .wait_time_seconds(self.options.wait.as_secs().min(WAIT_SECONDS_MAX) as i32)
             .visibility_timeout(hide_seconds(self.options.visibility))
             .message_attribute_names(TRACEPARENT);
-        let taken = call.send().await.map_err(|e| Fault::of(&e).unavailable(QUEUE_KEY))?;
+        let taken = call.send().await.map_err(|e| Fault::of(&e).unavailable(self.options.keys.queue_url))?;
         Ok(taken.messages.unwrap_or_default().into_iter().filter_map(delivery).collect())
     }
 
     pub async fn delete(&self, receipts: &[Receipt]) -> Vec<Result<(), Unavailable>> {
         let handles: Vec<_> = receipts.iter().map(|Receipt(handle)| handle.as_str()).collect();
-        delete(&self.clients.calls, (QUEUE_KEY, &self.options.queue_url), &handles).await
+        delete(&self.clients.calls, (self.options.keys.queue_url, &self.options.queue_url), &handles).await
     }
 
     pub async fn hide(&self, receipts: &[Receipt], time: Duration) -> Vec<Result<(), Unavailable>> {
         let handles: Vec<_> = receipts.iter().map(|Receipt(handle)| handle.as_str()).collect();
-        hide(&self.clients.calls, (QUEUE_KEY, &self.options.queue_url), &handles, time).await
+        hide(&self.clients.calls, (self.options.keys.queue_url, &self.options.queue_url), &handles, time).await
     }
 
     pub fn visibility(&self) -> Duration {
@@ -62,8 +62,8 @@ impl Taker {
 
     pub async fn depth(&self) -> Result<Depth, Unavailable> {
         let (queue, dead) = tokio::join!(
-            self.counts(QUEUE_KEY, &self.options.queue_url),
-            self.counts(DEAD_LETTER_KEY, &self.options.dead_letter_url)
+            self.counts(self.options.keys.queue_url, &self.options.queue_url),
+            self.counts(self.options.keys.dead_letter_url, &self.options.dead_letter_url)
         );
         let (queue, dead) = (queue?, dead?);
         let [visible, in_flight, delayed] = queue;

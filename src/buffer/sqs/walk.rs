@@ -17,7 +17,6 @@ use super::entry::{Attributes, DETAIL, ENTRIES_MAX, MESSAGE_ID, REASON, TRACEPAR
 use super::fault::Fault;
 use super::outgoing::{self, Outgoing};
 use super::taker::{Taker, delete, hide};
-use super::{DEAD_LETTER_KEY, QUEUE_KEY};
 use crate::buffer::dead::reason_of;
 use crate::buffer::{DeadLetter, MessageId, Ruling, TAKE_MAX, Unavailable, Walk, Walked};
 use crate::envelope::limits::WIRE_BYTES_MAX;
@@ -60,7 +59,7 @@ impl DeadLetters {
     }
 
     pub async fn count(&self) -> Result<u64, Unavailable> {
-        let counts = self.0.counts(DEAD_LETTER_KEY, &self.0.options.dead_letter_url).await?;
+        let counts = self.0.counts(self.0.options.keys.dead_letter_url, &self.0.options.dead_letter_url).await?;
         Ok(counts.iter().sum())
     }
 
@@ -149,7 +148,7 @@ impl DeadLetters {
 
     /// The same bodies, to the queue that they came from. One result each.
     async fn send(&self, letters: &[(Held, Option<Account>)]) -> Vec<Result<(), Unavailable>> {
-        let queue = (QUEUE_KEY, self.0.options.queue_url.as_str());
+        let queue = (self.0.options.keys.queue_url, self.0.options.queue_url.as_str());
         let mut results = Vec::with_capacity(letters.len());
         for batch in outgoing::batches(letters.iter().map(redriven).collect()) {
             results.extend(outgoing::send(&self.0.clients.calls, queue, batch).await);
@@ -158,7 +157,7 @@ impl DeadLetters {
     }
 
     fn queue(&self) -> (&'static str, &str) {
-        (DEAD_LETTER_KEY, &self.0.options.dead_letter_url)
+        (self.0.options.keys.dead_letter_url, &self.0.options.dead_letter_url)
     }
 
     async fn give_back(&self, handles: &[String]) {
@@ -202,7 +201,7 @@ impl DeadLetters {
             .message_attribute_names(DETAIL)
             .message_attribute_names(MESSAGE_ID)
             .message_attribute_names(TRACEPARENT);
-        let received = call.send().await.map_err(|e| Fault::of(&e).unavailable(DEAD_LETTER_KEY))?;
+        let received = call.send().await.map_err(|e| Fault::of(&e).unavailable(self.0.options.keys.dead_letter_url))?;
         Ok(received.messages.unwrap_or_default())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hookcache::buffer::embedded::{self, Options};
+use hookcache::buffer::{Looked, Pending};
 use hookcache::disk::Storage;
 use hookcache::envelope::Clock;
 
@@ -248,6 +249,35 @@ async fn a_walk_goes_on_where_the_last_one_ended_and_finds_a_letter_by_name() {
     };
     let walked = letters.walk(&named, keep).await.unwrap();
     assert_eq!((walked.seen, walked.complete, found), (1, true, vec![message(3).body]));
+}
+
+#[tokio::test]
+async fn a_look_shows_what_waits_and_what_is_taken_oldest_first_and_takes_nothing() {
+    let buffer = open(Wanted { visibility: LONG, wait: Duration::from_secs(1) }).await;
+    let pending = Pending::of(&buffer.taker);
+    let look = async |messages_max| {
+        let mut bodies = Vec::new();
+        let looked = pending.look(messages_max, |body| bodies.push(body.to_vec())).await.unwrap();
+        (looked.expect("an embedded buffer can look"), bodies)
+    };
+    assert_eq!(look(5).await.0, Looked { seen: 0, complete: true });
+    // More than one chunk holds.
+    let messages: Vec<_> = (0..210).map(message).collect();
+    for message in &messages {
+        buffer.appender.append(message.clone()).await.unwrap();
+    }
+    let taken = take_all(&buffer.taker, 10).await;
+    buffer.taker.delete(std::slice::from_ref(&taken[0].receipt)).await.remove(0).unwrap();
+    let (looked, bodies) = look(1_000).await;
+    assert_eq!(looked, Looked { seen: 209, complete: true });
+    let left: Vec<Vec<u8>> =
+        messages.iter().filter(|message| message.body != taken[0].body).map(|message| message.body.to_vec()).collect();
+    assert_eq!(bodies, left);
+    let (looked, bodies) = look(209).await;
+    assert_eq!((looked, bodies.len()), (Looked { seen: 209, complete: true }, 209));
+    let (looked, bodies) = look(7).await;
+    assert_eq!((looked, bodies), (Looked { seen: 7, complete: false }, left[..7].to_vec()));
+    take_all(&buffer.taker, 200).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Who we are to Redis, and how we know that it is Redis: TLS, ACL users, files, and options that are wrong.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use hookcache::store::Outcome;
 use hookcache::store::catalog::{Changed, To};
@@ -10,7 +9,7 @@ use hookcache::store::redis::{Mode, OpenError, Options, open};
 use super::{cli, halves, options, started, until_read, until_written};
 use crate::store_contract::catalog::everything;
 use crate::store_contract::{all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
-use crate::support::{Redis, TempDir, free_port};
+use crate::support::{Certificates, Redis, TempDir, free_port};
 
 /// What the module's documentation asks for, and nothing more.
 pub const ACL: &[&str] = &[
@@ -37,54 +36,6 @@ pub const ACL: &[&str] = &[
     "+persist",
     "+pexpireat",
 ];
-
-pub struct Certificates {
-    folder: TempDir,
-}
-
-impl Certificates {
-    /// An authority, and a certificate for 127.0.0.1 and localhost.
-    pub fn make() -> Self {
-        let this = Self { folder: TempDir::new().expect("a temporary folder") };
-        std::fs::write(this.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").expect("it is ours");
-        let (ca, ca_key, key) = (this.text("ca.pem"), this.text("ca.key"), this.text("server.key"));
-        let (request, ext, server) = (this.text("server.csr"), this.text("ext"), this.text("server.pem"));
-        let new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-        this.openssl(
-            &[&new[..], &["-x509", "-days", "2", "-subj", "/CN=test-ca", "-keyout", &ca_key, "-out", &ca]].concat(),
-        );
-        this.openssl(&[&new[..], &["-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request]].concat());
-        let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2"];
-        this.openssl(&[&sign[..], &["-extfile", &ext, "-out", &server]].concat());
-        this
-    }
-
-    /// A file of this text beside them.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        std::fs::write(self.path(name), text).expect("it is ours");
-        self.path(name)
-    }
-
-    /// How a server is told to use them.
-    pub fn server_options(&self) -> Vec<String> {
-        let (certificate, key, ca) = (self.text("server.pem"), self.text("server.key"), self.text("ca.pem"));
-        let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
-        [&files[..], &["--tls-auth-clients", "no"]].concat().into_iter().map(str::to_owned).collect()
-    }
-
-    fn openssl(&self, args: &[&str]) {
-        let output = Command::new("openssl").args(args).output().expect("openssl is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-}
 
 #[tokio::test]
 async fn tls_and_an_acl_user_whose_password_changes_while_it_runs() {

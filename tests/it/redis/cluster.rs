@@ -7,12 +7,12 @@ use hookcache::store::catalog::{Catalog, Choice};
 use hookcache::store::redis::{Mode, Options};
 use hookcache::store::{Acknowledge, Outcome, ReadError, WriteError};
 
-use super::access::{ACL, Certificates};
+use super::access::ACL;
 use super::load::{Load, assert_kept};
 use super::{halves, options, until_read, until_written};
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::cluster::{NODE_TIMEOUT_LONG_MS, is_primary};
-use crate::support::{Cluster, Redis, eventually};
+use crate::support::{Certificates, Cluster, Redis, eventually};
 
 /// Short, so that a dead primary is replaced soon; a machine that stalls so long sees one more failover.
 const NODE_TIMEOUT_SHORT_MS: u32 = 3_000;

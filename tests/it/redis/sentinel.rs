@@ -5,12 +5,12 @@ use std::time::Duration;
 use hookcache::store::redis::{Mode, Options};
 use hookcache::store::{Acknowledge, Outcome, ReadError};
 
-use super::access::{ACL, Certificates};
+use super::access::ACL;
 use super::load::{Load, assert_kept};
 use super::{halves, options, until_read, until_written};
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
-use crate::support::{Redis, Sentinels, eventually_within};
+use crate::support::{Certificates, Redis, Sentinels, eventually_within};
 
 /// Short, so that a dead primary is replaced soon.
 const DOWN_AFTER_SHORT_MS: u32 = 3_000;

@@ -4,14 +4,18 @@
 //! listener), and is killed on drop. Nothing here retries an assertion: [`eventually`] waits for a state, with a
 //! deadline that only a fault reaches.
 
+pub mod atlassian;
+pub mod certificates;
 pub mod client;
 pub mod cloudformation;
 pub mod cluster;
+pub mod confluence;
 pub mod dead;
 pub mod hookcache;
 pub mod lambda;
 pub mod localstack;
 pub mod microburst;
+pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod sentinels;
@@ -27,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+pub use certificates::Certificates;
 pub use client::{Reply, http_delete, http_get, http_post, http_send};
 pub use cluster::Cluster;
 pub use dead::dead_letters;
@@ -34,6 +39,7 @@ pub use hookcache::Hookcache;
 pub use lambda::Lambda;
 pub use localstack::LocalStack;
 pub use microburst::Microburst;
+pub use postgres::Postgres;
 pub use redis::{Program, Redis};
 pub use sentinels::Sentinels;
 pub use sqs::{LocalAwsSqs, Ministack, Queues};

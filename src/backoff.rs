@@ -8,6 +8,11 @@ pub fn wait(n: u32, min: Duration, max: Duration) -> Duration {
     full / 2 + full.mul_f64(random_unit() / 2.0)
 }
 
+/// A wait, and up to a fifth of it more: what begins to wait at the same time ends apart.
+pub fn spread(wait: Duration) -> Duration {
+    wait + wait.mul_f64(random_unit() / 5.0)
+}
+
 /// Evenly spread over [0, 1). A version 4 UUID holds random bits from the system, and needs no state of ours; its low
 /// 64 bits carry two fixed ones, so only the lowest 32 are used.
 fn random_unit() -> f64 {
@@ -18,6 +23,12 @@ fn random_unit() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_spread_over_a_fifth_more() {
+        let (wait, most) = (Duration::from_secs(10), Duration::from_secs(12));
+        assert!((0..100).map(|_| spread(wait)).all(|spread| (wait..=most).contains(&spread)));
+    }
 
     #[test]
     fn waits_double_up_to_the_maximum_and_keep_within_their_upper_half() {

@@ -17,19 +17,19 @@ pub struct Attempts {
 pub struct Failures {
     /// All of them; they set the time until the next try.
     pub all: u32,
-    /// The first, and each before which the store had taken another message since the one before. A store that takes
-    /// nothing at all is at fault itself, whatever it says of a single message.
+    /// The first, and each before which another message had succeeded since the one before. Where nothing succeeds at
+    /// all, it is not this message that is at fault.
     pub counted: u32,
-    written: u64,
+    succeeded: u64,
 }
 
 impl Attempts {
-    /// Notes a failure. `written` is how many messages the store has taken so far.
-    pub fn failed(&mut self, id: &MessageId, written: u64) -> Failures {
+    /// Notes a failure. `succeeded` is how many others have succeeded so far, where this one failed.
+    pub fn failed(&mut self, id: &MessageId, succeeded: u64) -> Failures {
         if let Some(failures) = self.failures.get_mut(id) {
             failures.all = failures.all.saturating_add(1);
-            failures.counted += u32::from(written > failures.written);
-            failures.written = written;
+            failures.counted += u32::from(succeeded > failures.succeeded);
+            failures.succeeded = succeeded;
             return *failures;
         }
         if self.order.len() >= REMEMBERED_MAX
@@ -37,7 +37,7 @@ impl Attempts {
         {
             self.failures.remove(&oldest);
         }
-        let failures = Failures { all: 1, counted: 1, written };
+        let failures = Failures { all: 1, counted: 1, succeeded };
         self.order.push_back(id.clone());
         self.failures.insert(id.clone(), failures);
         failures
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_counts_only_where_the_store_took_another_message_since_the_last() {
+    fn a_failure_counts_only_where_another_message_succeeded_since_the_last() {
         let (one, other) = (MessageId("1".into()), MessageId("2".into()));
         let mut attempts = Attempts::default();
         assert_eq!(attempts.failed(&one, 7).counted, 1);
-        assert_eq!(attempts.failed(&one, 7), Failures { all: 2, counted: 1, written: 7 });
-        assert_eq!(attempts.failed(&one, 8), Failures { all: 3, counted: 2, written: 8 });
+        assert_eq!(attempts.failed(&one, 7), Failures { all: 2, counted: 1, succeeded: 7 });
+        assert_eq!(attempts.failed(&one, 8), Failures { all: 3, counted: 2, succeeded: 8 });
         assert_eq!(attempts.failed(&other, 9).all, 1);
         attempts.forget(&one);
         assert_eq!((attempts.failed(&one, 9).all, attempts.failed(&other, 9).all), (1, 2));

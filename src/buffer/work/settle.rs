@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::buffer::Unavailable;
-
-use super::backoff;
+use crate::backoff;
+use crate::buffer::{Delivery, Receipt, Taker, Unavailable};
+use crate::envelope::Poison;
 
 /// Tries of one entry, and the waits between them: about ten seconds in all. What is left then is offered again when
 /// its visibility ends, found to be a duplicate (or poison once more), and removed then.
@@ -14,9 +14,24 @@ const TRIES_MAX: u32 = 8;
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Removes messages. How many are left: they are offered again when their visibility ends.
+pub async fn remove(taker: &Taker, receipts: Vec<Receipt>, failed: impl Fn(&Unavailable)) -> usize {
+    let delete = |receipts: Vec<_>| async move { taker.delete(&receipts).await };
+    each(receipts, delete, failed).await.len()
+}
+
+/// Moves messages to the dead letters. The positions of those that are left.
+pub async fn bury(taker: &Taker, poison: &[(Delivery, Poison)], failed: impl Fn(&Unavailable)) -> Vec<usize> {
+    let bury = |positions: Vec<usize>| {
+        let these: Vec<_> = positions.iter().map(|&i| poison[i].clone()).collect();
+        async move { taker.bury(&these).await }
+    };
+    each((0..poison.len()).collect(), bury, failed).await
+}
+
 /// Calls `once` with all items, then with those that failed, until none is left or the tries are used up. Tells
 /// `failed` of each failure. Returns what is left.
-pub async fn each<T: Clone, F>(mut items: Vec<T>, once: impl Fn(Vec<T>) -> F, failed: impl Fn(&Unavailable)) -> Vec<T>
+async fn each<T: Clone, F>(mut items: Vec<T>, once: impl Fn(Vec<T>) -> F, failed: impl Fn(&Unavailable)) -> Vec<T>
 where
     F: Future<Output = Vec<Result<(), Unavailable>>>,
 {

@@ -1,0 +1,14 @@
+//! What whoever takes from a buffer needs to work on what it has taken. It judges no message.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `held` | what is in hand stays hidden, and is given back |
+//! | `settle` | removing and burying, entry by entry, until each is done |
+//! | `attempts` | how often a message failed on its own |
+
+mod attempts;
+mod held;
+pub mod settle;
+
+pub use attempts::{Attempts, Failures};
+pub use held::{Hand, Held};

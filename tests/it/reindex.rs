@@ -1,0 +1,8 @@
+//! Reindex: the mover itself, between a stand-in for Confluence, a real registry, buffer and consumer, and a real store.
+
+mod full;
+mod incremental;
+mod leases;
+mod rig;
+mod schedule;
+mod trouble;

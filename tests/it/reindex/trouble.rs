@@ -1,0 +1,207 @@
+//! What goes wrong while a site is read.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hookcache::registry::{Run, SiteState};
+use hookcache::source::confluence::ReindexScope;
+use serde_json::json;
+
+use super::rig::{DAY, Rig};
+use crate::support::confluence::Odd;
+use crate::support::eventually;
+
+fn is_list(path: &str) -> bool {
+    path.contains("/api/v2/pages?")
+}
+
+fn error(run: &Run) -> &str {
+    run.ended.as_ref().and_then(|ended| ended.error.as_deref()).expect("it has failed")
+}
+
+/// Answers the `n`th list (from 0) so, and everything else as it should.
+fn answer_list(rig: &Rig, n: usize, odd: Odd) {
+    let lists = AtomicUsize::new(0);
+    rig.confluence.script(move |call| {
+        let its_turn = is_list(&call.path) && lists.fetch_add(1, Ordering::Relaxed) == n;
+        its_turn.then(|| odd.clone())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_slows_a_run_and_loses_nothing() {
+    let rig = Rig::start(350).await;
+    answer_list(&rig, 1, Odd::TooMany(Some("1".to_owned())));
+    let run = rig.reindex(ReindexScope::Full).await;
+    assert_eq!((run.pages_seen, rig.lists()), (350, 5));
+    rig.until_stored(350, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_wants_to_be_left_alone_for_long_keeps_nobody_busy_and_is_not_asked_before() {
+    let rig = Rig::start(150).await;
+    answer_list(&rig, 1, Odd::TooMany(Some("900".to_owned())));
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    let waits = async || rig.run().await.filter(|run| run.waiting.is_some());
+    let waiting = eventually("it waits", waits).await.waiting.expect("it waits");
+    assert!(waiting.why.contains("429"), "{waiting:?}");
+    assert!(waiting.until_ms >= rig.now_ms() + 800_000, "{waiting:?}");
+    worker.stop().await;
+    // Nobody can claim it before.
+    let claim = async || rig.registry.claim_run("other", rig.now_ms(), rig.now_ms() + 1_000).await.unwrap();
+    assert_eq!(claim().await, None);
+    rig.let_pass(std::time::Duration::from_secs(901));
+    let worker = rig.worker();
+    rig.ended(number).await;
+    worker.stop().await;
+    assert_eq!(rig.lists(), 3);
+    rig.until_stored(150, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_down_for_a_while_costs_time_and_no_part_is_read_twice() {
+    let rig = Rig::start(250).await;
+    let lists = AtomicUsize::new(0);
+    rig.confluence.script(move |call| {
+        let down = is_list(&call.path) && matches!(lists.fetch_add(1, Ordering::Relaxed), 1 | 2);
+        down.then_some(Odd::CutOff)
+    });
+    let run = rig.reindex(ReindexScope::Full).await;
+    assert_eq!((run.pages_seen, rig.lists(), run.waiting), (250, 5, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_credential_fails_the_run_and_says_what_to_do() {
+    let rig = Rig::start(1).await;
+    rig.confluence.require("Bearer another");
+    let worker = rig.worker();
+    let run = rig.ended(rig.ask(ReindexScope::Full).await).await;
+    worker.stop().await;
+    assert!(error(&run).contains("401") && error(&run).contains("hookcache confluence add --site acme"), "{run:?}");
+    assert_eq!((rig.stored(1).await, rig.registry.last_success(&rig.site).await.unwrap()), (None, (None, None)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_never_ends_is_noticed() {
+    let rig = Rig::start(1).await;
+    let calls = AtomicUsize::new(0);
+    rig.confluence.script(move |call| {
+        is_list(&call.path).then(|| {
+            // The same page for ever, and each time another place to go on.
+            let next = format!("/wiki/api/v2/pages?cursor={}", calls.fetch_add(1, Ordering::Relaxed));
+            let page = json!({"id": "1", "title": "Page 1", "status": "current", "spaceId": "7",
+                "version": {"number": 1, "createdAt": "2999-01-01T00:00:00Z"},
+                "body": {"storage": {"representation": "storage", "value": ""}}});
+            Odd::Text(json!({"results": [page], "_links": {"next": next}}).to_string())
+        })
+    });
+    for scope in [ReindexScope::Full, ReindexScope::SinceLast] {
+        let before = rig.lists();
+        let worker = rig.worker();
+        let run = rig.ended(rig.ask(scope).await).await;
+        worker.stop().await;
+        assert!(error(&run).contains("does not end"), "{run:?}");
+        assert!(rig.lists() - before <= 110, "{}", rig.lists());
+    }
+    assert_eq!(rig.registry.last_success(&rig.site).await.unwrap(), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_breaks_off_makes_no_success_and_sweeps_nothing() {
+    let rig = Rig::start(150).await;
+    rig.reindex(ReindexScope::Full).await;
+    let last = rig.registry.last_success(&rig.site).await.unwrap();
+    let lists = AtomicUsize::new(0);
+    rig.confluence.script(move |call| {
+        (is_list(&call.path) && lists.fetch_add(1, Ordering::Relaxed) > 0).then_some(Odd::Status(400))
+    });
+    let worker = rig.worker();
+    let run = rig.ended(rig.ask(ReindexScope::Full).await).await;
+    worker.stop().await;
+    assert!(error(&run).contains("400"), "{run:?}");
+    assert_eq!(run.pages_swept, 0);
+    assert_eq!(rig.registry.last_success(&rig.site).await.unwrap(), last);
+    rig.until_stored(150, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_can_not_be_read_keeps_no_other_from_being_swept() {
+    let rig = Rig::start(3).await;
+    rig.reindex(ReindexScope::Full).await;
+    (1..=2).for_each(|page| rig.confluence.remove(page));
+    rig.confluence.set_status(3, "trashed");
+    rig.confluence.script(|call| call.path.contains("/pages/1?").then(|| Odd::Text("<html>".to_owned())));
+    rig.reindex(ReindexScope::Full).await;
+    rig.until_gone(2).await;
+    rig.until_stored(3, 1, "trashed").await;
+    let row = rig.row(1).await.expect("a row");
+    assert!(row.last_fetch.is_some_and(|fetched| fetched.result != "ok"));
+    rig.until_stored(1, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_gets_nowhere_for_days_fails_with_what_it_waited_for() {
+    let rig = Rig::start(1).await;
+    rig.confluence.script(|_| Some(Odd::Status(503)));
+    let number = rig.ask(ReindexScope::Full).await;
+    rig.let_pass(3 * DAY);
+    let worker = rig.worker();
+    let run = rig.ended(number).await;
+    worker.stop().await;
+    assert!(error(&run).contains("2 days") && error(&run).contains("503"), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_paused_is_left_at_once_and_goes_on_where_it_was() {
+    let rig = Rig::start(250).await;
+    let (registry, site, now_ms) = (rig.registry.clone(), rig.site.clone(), rig.now_ms());
+    let lists = AtomicUsize::new(0);
+    let runtime = tokio::runtime::Handle::current();
+    rig.confluence.script(move |call| {
+        if is_list(&call.path) && lists.fetch_add(1, Ordering::Relaxed) == 1 {
+            tokio::task::block_in_place(|| runtime.block_on(registry.set_state(&site, SiteState::Paused, now_ms)))
+                .expect("a registry");
+        }
+        None
+    });
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    eventually("the site is left", async || {
+        let paused = rig.registry.site(&rig.site).await.unwrap()?.state == SiteState::Paused;
+        (paused && rig.is_let_go().await && rig.run().await?.pages_seen == 100).then_some(())
+    })
+    .await;
+    rig.until_stored(100, 1, "current").await;
+    // The second part was answered, and nothing of it was put.
+    assert_eq!(rig.stored(101).await, None);
+    rig.registry.resume(&rig.site).await.unwrap();
+    let run = rig.ended(number).await;
+    worker.stop().await;
+    assert_eq!((run.pages_seen, rig.lists()), (250, 4));
+    rig.until_stored(250, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_put_for_a_site_that_was_removed_while_its_list_was_read() {
+    let rig = Rig::start(250).await;
+    let (registry, site) = (rig.registry.clone(), rig.site.clone());
+    let lists = AtomicUsize::new(0);
+    let runtime = tokio::runtime::Handle::current();
+    rig.confluence.script(move |call| {
+        if is_list(&call.path) && lists.fetch_add(1, Ordering::Relaxed) == 1 {
+            tokio::task::block_in_place(|| runtime.block_on(registry.forget_site(&site))).expect("a registry");
+        }
+        None
+    });
+    let worker = rig.worker();
+    rig.ask(ReindexScope::Full).await;
+    rig.until_stored(100, 1, "current").await;
+    eventually("the site is gone", async || {
+        let site = rig.registry.site(&rig.site).await.unwrap();
+        site.is_none().then_some(())
+    })
+    .await;
+    // It ends what it does before it stops.
+    worker.stop().await;
+    assert_eq!((rig.lists(), rig.stored(101).await, rig.run().await), (2, None, None));
+}
