@@ -34,7 +34,8 @@ deps: tools
 
 test: tools fmt lint manifests deps unit
 
-test-all: test fuzz ## What takes longer: more seeds, more rounds, more events
+test-all: test fuzz ## What takes longer: more seeds, more rounds, more events, and the Lambda as it is deployed
+	cargo clippy --locked --package hookcache-lambda -- -D warnings
 	cargo test --locked --workspace --test it -- ::long_
 
 fuzz: tools ## Every fuzz target for a minute; needs a C++ compiler

@@ -1,7 +1,9 @@
 //! The buffer: where an accepted envelope lies until every one of its keys is written.
 //!
 //! A place: it hides its backend in an enum, and opens as two halves, so that direction is a type; a third one, for
-//! whoever looks after what was put aside, is `dead`, and a fourth one, which only looks, is `pending`. It knows nothing of what a wire form says, and never reads one.
+//! whoever looks after what was put aside, is `dead`, and a fourth one, which only looks, is `pending`. Where the queue
+//! itself hands messages out, all that is left of them is [`Burier`]. It knows nothing of what a wire form says, and
+//! never reads one.
 //!
 //! # The contract, which one suite of tests holds every backend to
 //!

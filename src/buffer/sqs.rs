@@ -3,6 +3,7 @@
 //!
 //! The halves never create, purge or reconfigure a queue. They need the permissions `sqs:SendMessage`,
 //! `sqs:ReceiveMessage`, `sqs:DeleteMessage`, `sqs:ChangeMessageVisibility` and `sqs:GetQueueAttributes` on both queues.
+//! [`Burier`] needs `sqs:SendMessage` on the dead-letter queue alone.
 //! Whoever makes the queues with [`create()`] needs `sqs:GetQueueUrl`, `sqs:CreateQueue`, `sqs:SetQueueAttributes` and
 //! `sqs:GetQueueAttributes`.
 //!

@@ -177,6 +177,13 @@ fn every_module_imports_only_what_the_table_allows() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a function does is the library's; its program translates.
+#[test]
+fn the_lambdas_program_is_thin() {
+    let program = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("lambda/src/main.rs")).unwrap();
+    assert!(program.lines().count() <= 80);
+}
+
 #[test]
 fn the_import_table_stands_in_architecture_md() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
