@@ -1,7 +1,9 @@
 //! `hookcache confluence`: sites, and what their pages link to.
 
 mod add;
+mod explain;
 pub mod links;
+mod reindex;
 mod sites;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -33,6 +35,10 @@ enum Command {
     Remove(sites::One),
     /// Show the links of a page, from a file with its body: no site is asked
     Links(links::Args),
+    /// Read a site again, for what no event has told, and wait until it is done
+    Reindex(reindex::Args),
+    /// Say where the links of a page are, and what to do when they are not what they should be
+    Explain(explain::Args),
 }
 
 /// Whether the page could be read as a whole, where a page is read.
@@ -45,6 +51,8 @@ pub fn run(args: Args) -> Result<links::Read, String> {
         Command::Pause(args) => sites::pause(&args),
         Command::Resume(args) => sites::resume(&args),
         Command::Remove(args) => sites::remove(&args),
+        Command::Reindex(args) => reindex::run(&args),
+        Command::Explain(args) => explain::run(&args),
     };
     done.map(|()| links::Read::Whole)
 }
