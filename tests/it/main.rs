@@ -22,6 +22,7 @@ mod keys;
 mod kill;
 mod limits;
 mod operations;
+mod pages;
 mod pipeline;
 mod queues;
 mod readme;
