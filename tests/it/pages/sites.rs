@@ -180,8 +180,7 @@ async fn a_site_that_uninstalled_the_app_is_purged_after_the_retention() {
 async fn a_site_that_an_operator_removes_is_purged_at_once() {
     let stage = Stage::at_work(Wanted::default()).await;
     stage.with_pages(1..=3).await;
-    let state = SiteState::Uninstalled { since_ms: stage.now_ms() };
-    stage.registry.set_state(&site("acme"), state, stage.now_ms()).await.unwrap();
+    stage.registry.set_state(&site("acme"), SiteState::REMOVED, stage.now_ms()).await.unwrap();
     stage.lifecycle(Lifecycle::Uninstalled).await;
     assert!(stage.on_road(4).await.iter().all(|on_road| on_road.is_drop()));
     eventually("a site forgotten", || async { stage.state().await.is_none().then_some(()) }).await;
