@@ -30,6 +30,7 @@ pub mod keys;
 pub mod looked;
 mod page_links;
 pub mod reindex;
+pub mod sites;
 pub mod ttl;
 
 use std::sync::Arc;
@@ -75,6 +76,7 @@ impl Admin {
     pub fn router(self) -> Router {
         dead_letters::routes()
             .merge(keys::routes())
+            .merge(sites::routes())
             .merge(reindex::routes())
             .merge(explain::routes())
             .route("/v1/ttl/apply", post(ttl::apply::apply))

@@ -146,10 +146,7 @@ impl App {
                 .zip(consumer.as_ref())
                 .map(|((writer, ..), consumer)| (writer.clone(), consumer.breaker())),
             taker: places.buffer.as_ref().map(|(_, taker)| taker.clone()),
-            registry: places
-                .registry
-                .clone()
-                .filter(|_| config.roles.has_any(&[Role::Set, Role::Pages, Role::Reindex])),
+            page_links: page_links::needs(&config, &places),
         };
         let probes = probes(Health::new(needs, metrics.clone(), stopping.clone()));
         let ingest = ingest(&config, &places, &live, &metrics, &clock);

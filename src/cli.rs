@@ -97,10 +97,11 @@ enum Command {
     /// Check and show the configuration
     #[command(after_help = "Examples:\n  hookcache config check --config hookcache.toml\n  hookcache config print")]
     Config(config::Args),
-    /// Look into the pages of Confluence
-    #[command(
-        after_help = "Example:\n  hookcache confluence links page.xml --base-url https://acme.atlassian.net/wiki --space DOC"
-    )]
+    /// Look after Confluence sites, and look into their pages
+    #[command(after_help = "Examples:\n  hookcache confluence add --site acme --account acme --base-url \
+        https://acme.atlassian.net/wiki \\\n    --user bot@acme.example --token-file token.txt\n  hookcache confluence \
+        status --site acme\n  hookcache confluence reindex --site acme\n  hookcache confluence explain --site acme --page 123456\n  hookcache \
+        confluence links page.xml --base-url https://acme.atlassian.net/wiki --space DOC")]
     Confluence(confluence::Args),
 }
 

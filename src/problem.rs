@@ -62,6 +62,7 @@ codes! {
     NoSuchSite = "no-such-site", 404, "There is no such site";
     NoSuchRoute = "no-such-route", 404, "There is no such call here";
     MethodNotAllowed = "method-not-allowed", 405, "The path does not know this method";
+    SiteTaken = "site-taken", 409, "The name of the site is taken";
     SiteNotActive = "site-not-active", 409, "The site is not read now";
     BodyTimeout = "body-timeout", 408, "The body did not arrive in time";
     PayloadTooLarge = "payload-too-large", 413, "The event is too large";

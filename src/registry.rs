@@ -186,6 +186,11 @@ pub struct PageRow {
     pub sweep: u64,
 }
 
+impl SiteState {
+    /// By the operator: its data goes at once, and then the site is forgotten.
+    pub const REMOVED: Self = Self::Uninstalled { since_ms: 0 };
+}
+
 impl Site {
     /// How it is asked.
     pub fn access(&self, credential: Credential) -> Access {

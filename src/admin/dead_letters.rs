@@ -5,6 +5,8 @@
 //! | `choice` | which letters a call is about, and which its caller may see |
 //! | `json` | what is asked and answered |
 //!
+//! There are those of the buffer, and with page links those of the pages queue; a call is about one of both.
+//!
 //! Whose a letter is, its body says, read leniently. A token that is bound to accounts sees the letters of its accounts
 //! alone, and is told nothing of others, not even their number. A token with the scope `set` may read a letter of its
 //! accounts by the id that its set was answered with. It does so here and not on the data plane: on SQS it takes a walk
@@ -36,7 +38,7 @@ use crate::envelope::stamp::rfc_3339;
 use crate::envelope::{Clock, Peek, peek};
 use crate::problem::{Code, Problem};
 use choice::{Filter, Sight};
-use json::{Failed, Letter, ListQuery, Listing, Looked, Selection, Settled, ShowQuery, Whole};
+use json::{Failed, Letter, ListQuery, Listing, Looked, Queue, Selection, Settled, ShowQuery, Whole};
 
 /// Letters that a walk looks at, unless the caller says otherwise, and at most: SQS hides 120,000 messages of a queue.
 pub const SCAN_DEFAULT: usize = 10_000;
@@ -53,7 +55,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 /// The end of the year 9999, which RFC 3339 can't pass.
 const AS_OF_MS_MAX: u64 = 253_402_300_799_999;
 const FORM: &str = "must be an object with ids, or any of reason, accountId, flowId, olderThanSeconds and \
-                    newerThanSeconds, or \"all\": true; and may have scanLimit, after and asOfMs";
+                    newerThanSeconds, or \"all\": true; and may have queue (\"buffer\" or \"pages\"), scanLimit, after and asOfMs";
 
 type Answer<T> = Result<Json<T>, Failure>;
 
@@ -88,14 +90,14 @@ async fn list(
     let caller = admin.caller(&headers)?;
     let Query(query) = query.map_err(|_| {
         invalid(
-            "the query may have reason, accountId, flowId, olderThanSeconds, newerThanSeconds, limit, scanLimit, after",
+            "the query may have queue, reason, accountId, flowId, olderThanSeconds, newerThanSeconds, limit, scanLimit, after",
         )
     })?;
     let filter = Filter::of_query(&query).map_err(invalid)?;
     allowed(&caller, &filter)?;
     let rows_max = bounded("limit", query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let walk = walk(&filter, query.after, query.scan_limit)?;
-    Ok(Json(admin.desk()?.list(&Sight::of(&caller), &filter, &walk, rows_max).await?))
+    Ok(Json(admin.desk(query.queue)?.list(&Sight::of(&caller), &filter, &walk, rows_max).await?))
 }
 
 async fn show(
@@ -110,10 +112,10 @@ async fn show(
         return Err(Problem::new(Code::ForbiddenScope, detail).into());
     }
     let Path(id) = path.map_err(|_| invalid("the path must be UTF-8, percent-encoded where needed"))?;
-    let Query(query) = query.map_err(|_| invalid("the query may have scanLimit and nothing else"))?;
+    let Query(query) = query.map_err(|_| invalid("the query may have queue and scanLimit, and nothing else"))?;
     let filter = Filter { ids: [id].into(), ..Filter::default() };
     let walk = walk(&filter, None, query.scan_limit)?;
-    Ok(Json(admin.desk()?.find(&Sight::of(&caller), &filter, &walk).await?))
+    Ok(Json(admin.desk(query.queue)?.find(&Sight::of(&caller), &filter, &walk).await?))
 }
 
 async fn redrive(State(admin): State<Admin>, headers: HeaderMap, body: Body) -> Answer<Settled> {
@@ -125,7 +127,10 @@ async fn drop_letters(State(admin): State<Admin>, headers: HeaderMap, body: Body
 }
 
 impl Admin {
-    fn desk(&self) -> Result<&Desk, Failure> {
+    fn desk(&self, queue: Queue) -> Result<&Desk, Failure> {
+        if queue == Queue::Pages {
+            return Ok(&self.page_links()?.letters);
+        }
         self.dead_letters.as_ref().ok_or_else(|| {
             let detail =
                 "the buffer is embedded, and its dead letters are where it runs: with the roles set and consume";
@@ -147,7 +152,7 @@ impl Admin {
         // What is no size on this machine is beyond the bound anyway.
         let scan_limit = selection.scan_limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let walk = walk(&filter, selection.after, scan_limit)?;
-        let desk = self.desk()?;
+        let desk = self.desk(selection.queue)?;
         let as_of_ms = selection.as_of_ms.unwrap_or_else(|| desk.clock.now_ms());
         Ok(Json(desk.settle(act, &caller, (&filter, as_of_ms), &walk).await?))
     }

@@ -105,6 +105,7 @@ pub(super) fn not_active(site: &Site) -> Option<String> {
             Some(format!("the site is paused: `hookcache confluence resume --site {id}` lets it go on"))
         }
         SiteState::Disabled => Some("the app is disabled on the site: its administrator can enable it".to_owned()),
+        SiteState::REMOVED => Some("the site is being removed: it can be added again".to_owned()),
         SiteState::Uninstalled { since_ms } => {
             let since = rfc_3339(since_ms);
             Some(format!("the app was uninstalled from the site at {since}: its administrator can install it again"))

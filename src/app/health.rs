@@ -1,4 +1,4 @@
-//! Is this process ready, and how full is its buffer? Asked by probes and scrapes, answered from a short memory, so
+//! Is this process ready, and how full are its queues? Asked by probes and scrapes, answered from a short memory, so
 //! that nobody who asks often costs the backends more than one round trip a second.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Appender, Taker};
+use crate::buffer::{Appender, Depth, Taker};
 use crate::consumer::Breaker;
 use crate::registry::Registry;
 use crate::store::{Reader, Writer};
@@ -31,7 +31,14 @@ pub struct Needs {
     /// For `consume`, and to see how full the buffer is.
     pub taker: Option<Taker>,
     /// For `set` with page links, `pages` and `reindex`.
-    pub registry: Option<Registry>,
+    pub page_links: Option<PageLinks>,
+}
+
+pub struct PageLinks {
+    pub registry: Registry,
+    /// Of their queue.
+    pub appender: Appender,
+    pub taker: Taker,
 }
 
 pub struct Health {
@@ -86,8 +93,10 @@ impl Health {
     }
 
     async fn page_links(&self) -> Option<String> {
-        let registry = self.needs.registry.as_ref()?;
-        judge("page links", registry.check()).await
+        let PageLinks { registry, appender, .. } = self.needs.page_links.as_ref()?;
+        let registry = judge("page links", registry.check());
+        let (registry, queue) = tokio::join!(registry, judge("page links", appender.check()));
+        registry.or(queue)
     }
 
     /// It is asked how full it is, which costs a queue no more than any other question.
@@ -96,27 +105,36 @@ impl Health {
         judge("consume", taker.depth()).await
     }
 
-    /// The metrics page, with a depth of the buffer that is a few seconds old at most, unless the buffer is down.
+    /// The metrics page, with depths of the queues that are a few seconds old at most, unless the buffer is down.
     pub async fn metrics(&self) -> String {
         self.sample_depth().await;
         self.metrics.text()
     }
 
     async fn sample_depth(&self) {
-        let Some(taker) = &self.needs.taker else { return };
         let mut asked = self.depth_asked.lock().await;
         if asked.is_some_and(|at| at.elapsed() < DEPTH_AGE_MIN) {
             return;
         }
         *asked = Some(Instant::now());
-        match timeout(CHECK_TIMEOUT, taker.depth()).await {
-            Ok(Ok(depth)) => {
-                self.metrics.buffer_depth(depth.visible, depth.in_flight, depth.dead, depth.oldest_age);
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "the depth of the buffer is not known"),
-            Err(_) => tracing::debug!("the depth of the buffer is not known: no answer in time"),
+        let pages = self.needs.page_links.as_ref().map(|page_links| &page_links.taker);
+        let (buffer, pages) = tokio::join!(depth(self.needs.taker.as_ref()), depth(pages));
+        if let Some(Depth { visible, in_flight, dead, oldest_age }) = buffer {
+            self.metrics.buffer_depth(visible, in_flight, dead, oldest_age);
+        }
+        if let Some(Depth { visible, in_flight, dead, oldest_age }) = pages {
+            self.metrics.pages_depth(visible, in_flight, dead, oldest_age);
         }
     }
+}
+
+async fn depth(taker: Option<&Taker>) -> Option<Depth> {
+    match timeout(CHECK_TIMEOUT, taker?.depth()).await {
+        Ok(Ok(depth)) => return Some(depth),
+        Ok(Err(error)) => tracing::debug!(%error, "the depth of a queue is not known"),
+        Err(_) => tracing::debug!("the depth of a queue is not known: no answer in time"),
+    }
+    None
 }
 
 async fn judge<T, E: std::fmt::Display>(

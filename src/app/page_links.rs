@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_util::sync::CancellationToken;
 
+use super::health;
 use super::places::Places;
 use super::{Part, StartError};
 use crate::admin::{self, Desk};
@@ -44,6 +45,13 @@ pub(super) fn hooks(joint: &Joint<'_>) -> Option<Hooks> {
     let outbound = Outbound::new(KEYS_CONNECT_TIMEOUT, &[]).expect("no authority is given that could be wrong");
     let stamper = Stamper::new(joint.clock.clone());
     Some(Hooks::new(options, registry.clone(), tasks.clone(), outbound, stamper, joint.metrics.clone()))
+}
+
+/// What must be there for the roles that receive webhooks and read pages.
+pub(super) fn needs(config: &Config, places: &Places) -> Option<health::PageLinks> {
+    let (registry, (appender, taker)) = places.registry.as_ref().zip(places.pages.as_ref())?;
+    let needs = || health::PageLinks { registry: registry.clone(), appender: appender.clone(), taker: taker.clone() };
+    config.roles.has_any(&[Role::Set, Role::Pages, Role::Reindex]).then(needs)
 }
 
 /// What the control plane knows of sites: part of the role `admin`.

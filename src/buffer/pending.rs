@@ -1,12 +1,14 @@
-//! The half that looks at what waits in the buffer, taken or not, and takes nothing: for an operator who asks where an
-//! event is.
+//! The half that looks at what waits in the buffer, taken or not, and takes nothing: for an operator who asks how much
+//! there is, and where an event is.
 //!
 //! An embedded buffer is read on snapshots, oldest first, a few messages at a time. SQS shows a message only to who takes
 //! it, so there it can't be known.
 
 #[cfg(feature = "embedded")]
 use super::embedded;
-use super::{Taker, Unavailable};
+#[cfg(feature = "sqs")]
+use super::sqs;
+use super::{Depth, Taker, Unavailable};
 
 /// The half that looks at what waits. Cheap to clone.
 #[derive(Clone)]
@@ -14,7 +16,7 @@ pub enum Pending {
     #[cfg(feature = "embedded")]
     Embedded(embedded::Pending),
     #[cfg(feature = "sqs")]
-    Sqs,
+    Sqs(Box<sqs::Taker>),
 }
 
 /// How far a look has gone.
@@ -32,7 +34,16 @@ impl Pending {
             #[cfg(feature = "embedded")]
             Taker::Embedded(taker) => Self::Embedded(embedded::Pending::of(taker)),
             #[cfg(feature = "sqs")]
-            Taker::Sqs(_) => Self::Sqs,
+            Taker::Sqs(taker) => Self::Sqs(Box::new(taker.clone())),
+        }
+    }
+
+    pub async fn depth(&self) -> Result<Depth, Unavailable> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(pending) => Ok(pending.depth()),
+            #[cfg(feature = "sqs")]
+            Self::Sqs(taker) => taker.depth().await,
         }
     }
 
@@ -46,7 +57,7 @@ impl Pending {
             #[cfg(feature = "embedded")]
             Self::Embedded(pending) => pending.look(messages_max, see).await.map(Some),
             #[cfg(feature = "sqs")]
-            Self::Sqs => Ok(None),
+            Self::Sqs(_) => Ok(None),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::client::{AdminTarget, escape};
 use super::output::{columns, plain, print, print_bytes, print_json};
 use super::pace::{Next, Pace, Progress};
 use crate::admin::dead_letters::SCAN_DEFAULT;
-use crate::admin::dead_letters::json::{Letter, ListQuery, Listing, Looked, Selection, Settled, Whole};
+use crate::admin::dead_letters::json::{Letter, ListQuery, Listing, Looked, Queue, Selection, Settled, Whole};
 use crate::envelope::{Account, Flow, PoisonCode};
 
 /// Characters of a detail that a list shows; `show` shows all.
@@ -33,7 +33,8 @@ enum Command {
     /// List dead letters with their reasons, without their bodies
     #[command(
         after_help = "Examples:\n  hookcache dead-letters list\n  hookcache dead-letters list --reason foreign-key \
-        --account acme --newer-than 1d\n  hookcache dead-letters list --json | jq .letters"
+        --account acme --newer-than 1d\n  hookcache dead-letters list --queue pages\n  hookcache dead-letters list --json | \
+        jq .letters"
     )]
     List(List),
     /// Show one dead letter with its body
@@ -59,6 +60,9 @@ enum Command {
 
 #[derive(Debug, ClapArgs)]
 struct Narrow {
+    /// Whose dead letters: buffer (sets and deletes), or pages (what page links could not read)
+    #[arg(long, value_parser = parse_queue, default_value = "buffer")]
+    queue: Queue,
     /// Only letters of this reason
     #[arg(long, value_parser = parse_reason)]
     reason: Option<PoisonCode>,
@@ -97,6 +101,9 @@ struct List {
 struct Show {
     /// The letter's own id, or the id of its event
     id: String,
+    /// Whose dead letters: buffer, or pages
+    #[arg(long, value_parser = parse_queue, default_value = "buffer")]
+    queue: Queue,
     /// The body alone, byte for byte
     #[arg(long, conflicts_with = "json")]
     body: bool,
@@ -124,6 +131,11 @@ struct Settle {
     json: bool,
     #[command(flatten)]
     target: AdminTarget,
+}
+
+fn parse_queue(text: &str) -> Result<Queue, String> {
+    let known = [Queue::Buffer, Queue::Pages].into_iter().find(|queue| queue.as_str() == text);
+    known.ok_or_else(|| "must be buffer or pages".to_owned())
 }
 
 fn parse_reason(text: &str) -> Result<PoisonCode, String> {
@@ -184,7 +196,8 @@ fn list(args: &List) -> CliResult {
 }
 
 fn list_path(narrow: &Narrow, pace: &Pace, limit: usize) -> String {
-    let mut path = format!("/v1/dead-letters?limit={limit}&scanLimit={}", pace.scan_limit());
+    let mut path =
+        format!("/v1/dead-letters?queue={}&limit={limit}&scanLimit={}", narrow.queue.as_str(), pace.scan_limit());
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             let _ = write!(path, "&{name}={}", escape(&value));
@@ -203,6 +216,7 @@ fn list_path(narrow: &Narrow, pace: &Pace, limit: usize) -> String {
 impl Narrow {
     fn query(&self) -> ListQuery {
         ListQuery {
+            queue: self.queue,
             reason: self.reason.map(|reason| reason.as_str().to_owned()),
             account_id: self.account.as_ref().map(Account::to_string),
             flow_id: self.flow.as_ref().map(Flow::to_string),
@@ -230,7 +244,8 @@ fn rows(letters: &[Letter]) -> String {
 
 fn show(args: &Show) -> CliResult {
     let client = args.target.client()?;
-    let path = format!("/v1/dead-letters/{}?scanLimit={}", escape(&args.id), args.scan_limit);
+    let path =
+        format!("/v1/dead-letters/{}?queue={}&scanLimit={}", escape(&args.id), args.queue.as_str(), args.scan_limit);
     let whole: Whole = client.ask(Method::GET, &path, None)?;
     if args.body {
         return print_bytes(whole.body.as_bytes());
@@ -261,9 +276,11 @@ fn show(args: &Show) -> CliResult {
 
 fn settle(args: &Settle, verb: &str, done_word: &'static str) -> CliResult {
     let client = args.target.client()?;
-    let ListQuery { reason, account_id, flow_id, older_than_seconds, newer_than_seconds, .. } = args.narrow.query();
+    let ListQuery { queue, reason, account_id, flow_id, older_than_seconds, newer_than_seconds, .. } =
+        args.narrow.query();
     let (ids, all) = (args.ids.clone(), args.all);
     let selection = Selection {
+        queue,
         ids,
         reason,
         account_id,

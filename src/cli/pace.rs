@@ -70,33 +70,51 @@ impl Pace {
 }
 
 /// A line on standard error that is written over again and again, where that is a terminal.
+#[derive(Default)]
+pub struct StatusLine {
+    shown: bool,
+}
+
+impl StatusLine {
+    /// Is it shown?
+    pub fn show(&mut self, text: &str) -> bool {
+        let mut out = std::io::stderr();
+        if !out.is_terminal() {
+            return false;
+        }
+        self.shown = true;
+        // What can't be shown is not worth an error.
+        let _ = write!(out, "\r\x1b[2K{text}");
+        let _ = out.flush();
+        true
+    }
+
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[2K");
+        }
+    }
+}
+
+/// How far a walk has come, on a [`StatusLine`].
 pub struct Progress {
     what: &'static str,
     scanned: usize,
-    shown: bool,
+    status: StatusLine,
 }
 
 impl Progress {
     pub fn new(what: &'static str) -> Self {
-        Self { what, scanned: 0, shown: false }
+        Self { what, scanned: 0, status: StatusLine::default() }
     }
 
     pub fn show(&mut self, looked: &Looked, count: usize) {
         self.scanned += looked.scanned.unwrap_or(0);
-        let mut out = std::io::stderr();
-        if !out.is_terminal() {
-            return;
-        }
-        self.shown = true;
-        // What can't be shown is not worth an error.
-        let _ = write!(out, "\r\x1b[2K{}", line(self.scanned, looked.total, count, self.what));
-        let _ = out.flush();
+        self.status.show(&line(self.scanned, looked.total, count, self.what));
     }
 
     pub fn clear(&mut self) {
-        if self.shown {
-            eprint!("\r\x1b[2K");
-        }
+        self.status.clear();
     }
 }
 
@@ -104,9 +122,13 @@ fn line(scanned: usize, total: Option<u64>, count: usize, what: &str) -> String 
     let Some(total) = total.filter(|total| *total > 0) else { return format!("{scanned} looked at, {count} {what}") };
     // What is gone by now counts no more in the total.
     let total = (total as usize).max(scanned);
-    let full = scanned * BAR_CHARS / total;
-    let bar = format!("{}{}", "#".repeat(full), "-".repeat(BAR_CHARS - full));
-    format!("[{bar}] {scanned} of about {total} looked at, {count} {what}")
+    format!("{} {scanned} of about {total} looked at, {count} {what}", bar(scanned, total))
+}
+
+/// `[####----]`; full where `total` is nothing.
+pub fn bar(done: usize, total: usize) -> String {
+    let full = (done.min(total) * BAR_CHARS).checked_div(total).unwrap_or(BAR_CHARS);
+    format!("[{}{}]", "#".repeat(full), "-".repeat(BAR_CHARS - full))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Pages {
         match lifecycle {
             Lifecycle::Installed | Lifecycle::Enabled => {
                 self.registry.set_state(&site.id, SiteState::Active, task.at_ms).await?;
-                self.ask(&site.id, None).await?;
+                self.ask(&site.id, None, task.at_ms).await?;
             }
             Lifecycle::Disabled => {
                 self.registry.set_state(&site.id, SiteState::Disabled, task.at_ms).await?;
@@ -50,13 +50,14 @@ impl Pages {
     async fn reindex(&self, task: &PageTask, scope: ReindexScope) -> Result<TaskDone, Not> {
         match self.registry.site(&task.site).await? {
             None => Ok(TaskDone::NoSite),
-            Some(_) => self.ask(&task.site, Some(scope)).await,
+            Some(_) => self.ask(&task.site, Some(scope), task.at_ms).await,
         }
     }
 
     /// Asks for a reindex; where no scope is given, for what has changed since the last one, or for all of it where there
-    /// was none. A site that is paused or disabled is read when it is back.
-    async fn ask(&self, site: &SiteId, scope: Option<ReindexScope>) -> Result<TaskDone, Not> {
+    /// was none. A site that is paused or disabled is read when it is back. Whoever put the task at `task_ms` finds the run
+    /// by its time, which is not before, whatever our clock says.
+    async fn ask(&self, site: &SiteId, scope: Option<ReindexScope>, task_ms: u64) -> Result<TaskDone, Not> {
         let known = self.registry.site(site).await?;
         if known.is_none_or(|site| matches!(site.state, SiteState::Uninstalled { .. })) {
             return Ok(TaskDone::Inactive);
@@ -68,7 +69,8 @@ impl Pages {
                 (_, None) => ReindexScope::Full,
             },
         };
-        let run = self.registry.ask_for_run(site, scope, self.clock().now_ms()).await?;
+        let asked_ms = self.clock().now_ms().max(task_ms);
+        let run = self.registry.ask_for_run(site, scope, asked_ms).await?;
         tracing::info!(%site, ?scope, number = run.map(|run| run.number), "a reindex is asked for");
         Ok(TaskDone::Reindex)
     }

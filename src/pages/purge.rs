@@ -11,7 +11,7 @@ use super::worker::{Not, Pages};
 use crate::envelope::SiteId;
 use crate::envelope::limits::HORIZON;
 use crate::page;
-use crate::registry::{JoinedBy, PageRow, Site, SiteState};
+use crate::registry::{PageRow, Site, SiteState};
 use crate::source::confluence::ReindexScope;
 
 /// How often it is looked for what is due, and how soon again where that failed.
@@ -103,7 +103,8 @@ impl Pages {
     }
 }
 
+/// [`SiteState::REMOVED`] is since long ago.
 fn is_due(site: &Site, now_ms: u64) -> bool {
     let SiteState::Uninstalled { since_ms } = site.state else { return false };
-    site.joined_by == JoinedBy::Operator || now_ms.saturating_sub(since_ms) >= UNINSTALLED_RETENTION.as_millis() as u64
+    now_ms.saturating_sub(since_ms) >= UNINSTALLED_RETENTION.as_millis() as u64
 }

@@ -16,7 +16,7 @@ use crate::confluence::RemotePage;
 use crate::envelope::{Account, SiteId, WireForm};
 use crate::extract::NotABaseUrl;
 use crate::page;
-use crate::registry::{Fetched, PageRow};
+use crate::registry::{Fetched, JoinedBy, PageRow, SiteState};
 
 /// Envelopes that are put at the same time, and their bytes: as many as one commit or a few sends take, and what is held
 /// in memory.
@@ -140,10 +140,17 @@ impl Reindexer {
         Made { row: row.gone(at_ms), form }
     }
 
-    /// What was put for a site that was removed meanwhile goes again: whoever removed it may have looked before.
+    /// What was put for a site that was removed meanwhile, or is about to be, goes again: whoever removes it may have looked
+    /// before.
     pub(super) async fn take_back_if_removed(&self, site: &SiteId, put: &Put) {
         let Put { account: Some(account), versions } = put else { return };
-        if versions.is_empty() || !matches!(self.registry.site(site).await, Ok(None)) {
+        let removed = match self.registry.site(site).await {
+            Ok(found) => found.is_none_or(|found| {
+                matches!(found.state, SiteState::Uninstalled { .. }) && found.joined_by == JoinedBy::Operator
+            }),
+            Err(_) => false,
+        };
+        if versions.is_empty() || !removed {
             return;
         }
         let drop_one = |(page, version): (&u64, &u64)| {

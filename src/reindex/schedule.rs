@@ -13,7 +13,6 @@ use super::trouble::Trouble;
 use super::worker::Reindexer;
 use crate::backoff;
 use crate::envelope::SiteId;
-use crate::envelope::limits::{HORIZON, TOMBSTONE_MARGIN};
 use crate::registry::{Due, Site, SiteState};
 use crate::source::confluence::{PageTask, ReindexScope, What};
 
@@ -25,17 +24,15 @@ const SITES_AT_ONCE: usize = 200;
 const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
 /// Who has asked waits this long for the run to appear.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30 * 60);
-/// How often the metrics are brought up to date, and rows of pages that are long gone are removed.
+/// How often the metrics are brought up to date.
 const TELL_EVERY: Duration = Duration::from_secs(30);
-const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
-/// What is known of the sites, and when the rest of the housekeeping was done.
+/// What is known of the sites, and when the metrics were told of them.
 #[derive(Default)]
 struct Diary {
     /// Sites that need no look for a while.
     rests: HashMap<SiteId, Rest>,
     told: Option<Instant>,
-    pruned: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -84,7 +81,7 @@ impl Reindexer {
             }
         }
         diary.rests.retain(|site, _| there.contains(site));
-        self.keep_house(diary).await
+        self.tell_backlog(diary).await
     }
 
     /// Asks for a run of the site where one is due. Until when the site needs no other look.
@@ -110,22 +107,15 @@ impl Reindexer {
         Ok(())
     }
 
-    async fn keep_house(&self, diary: &mut Diary) -> Result<(), Trouble> {
-        let due = |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
+    async fn tell_backlog(&self, diary: &mut Diary) -> Result<(), Trouble> {
+        if diary.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return Ok(());
+        }
+        let backlog = self.registry.backlog().await?;
         let now_ms = self.clock().now_ms();
-        if due(diary.told, TELL_EVERY) {
-            let backlog = self.registry.backlog().await?;
-            let behind_ms = backlog.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
-            self.metrics.reindex_backlog(backlog.open_runs, Duration::from_millis(behind_ms));
-            diary.told = Some(Instant::now());
-        }
-        if due(diary.pruned, PRUNE_EVERY) {
-            // What is older than the horizon is not stored any more, so nothing must be guarded against it.
-            let guarded_ms = (HORIZON + TOMBSTONE_MARGIN).as_millis() as u64;
-            let rows = self.registry.prune(now_ms.saturating_sub(guarded_ms)).await?;
-            tracing::debug!(rows, "rows of pages that are long gone were removed");
-            diary.pruned = Some(Instant::now());
-        }
+        let behind_ms = backlog.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+        self.metrics.reindex_backlog(backlog.open_runs, Duration::from_millis(behind_ms));
+        diary.told = Some(Instant::now());
         Ok(())
     }
 }

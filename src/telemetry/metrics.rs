@@ -373,6 +373,7 @@ mod tests {
             r#"hookcache_config_reloads_total{result="refused"} 0"#,
             r#"hookcache_store_errors_total{call="read"} 0"#,
             r#"hookcache_hooks_total{outcome="unverified"} 0"#,
+            r#"hookcache_pages_queue_messages{state="dead"} 0"#,
             r#"hookcache_pages_tasks_total{outcome="dropped"} 0"#,
             r#"hookcache_pages_put_off_total{cause="away"} 0"#,
             r#"hookcache_pages_reads_total{result="not-found"} 0"#,

@@ -24,6 +24,7 @@ mod kill;
 mod lambda;
 mod limits;
 mod operations;
+mod pages;
 mod pipeline;
 mod queues;
 mod readme;

@@ -125,6 +125,8 @@ async fn the_metrics_page_has_every_family_and_no_account_or_key() {
             ("hookcache_store_errors_total", "counter"),
             ("hookcache_consumer_paused", "gauge"),
             ("hookcache_consumer_pauses_total", "counter"),
+            ("hookcache_pages_queue_messages", "gauge"),
+            ("hookcache_pages_queue_oldest_age_seconds", "gauge"),
             ("hookcache_build_info", "gauge"),
         ] {
             assert!(page.contains(&format!("# TYPE {family} {kind}\n")), "{family} in {page}");

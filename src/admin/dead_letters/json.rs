@@ -70,10 +70,32 @@ pub struct Failed {
     pub detail: String,
 }
 
+/// Whose dead letters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Queue {
+    /// Sets and deletes that could not be stored.
+    #[default]
+    Buffer,
+    /// Pages that could not be read, and other tasks of page links.
+    Pages,
+}
+
+impl Queue {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Buffer => "buffer",
+            Self::Pages => "pages",
+        }
+    }
+}
+
 /// Which letters to redrive or to drop: by ids, by filter, or all.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selection {
+    #[serde(default)]
+    pub queue: Queue,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +124,8 @@ pub struct Selection {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
+    #[serde(default)]
+    pub queue: Queue,
     pub reason: Option<String>,
     pub account_id: Option<String>,
     pub flow_id: Option<String>,
@@ -116,5 +140,7 @@ pub struct ListQuery {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShowQuery {
+    #[serde(default)]
+    pub queue: Queue,
     pub scan_limit: Option<usize>,
 }

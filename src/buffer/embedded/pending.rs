@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Shared, Taker, ledger, unavailable};
-use crate::buffer::Unavailable;
 use crate::buffer::pending::Looked;
+use crate::buffer::{Depth, Unavailable};
 
 /// Messages of one chunk, and of their bodies the bytes: bounds the memory of a look.
 const CHUNK_MESSAGES_MAX: usize = 200;
@@ -28,6 +29,11 @@ struct Chunk {
 impl Pending {
     pub fn of(taker: &Taker) -> Self {
         Self { shared: taker.shared.clone() }
+    }
+
+    pub fn depth(&self) -> Depth {
+        let now_ms = self.shared.clock.now_ms();
+        self.shared.live.index().depth(Instant::now(), now_ms)
     }
 
     pub async fn look(&self, messages_max: usize, mut see: impl FnMut(&[u8]) + Send) -> Result<Looked, Unavailable> {

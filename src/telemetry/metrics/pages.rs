@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::{Maker, Metrics};
 use crate::envelope::PoisonCode;
@@ -114,7 +114,11 @@ impl PageRead {
     }
 }
 
+const QUEUE_STATES: [&str; 3] = ["visible", "in_flight", "dead"];
+
 pub(super) struct Series {
+    messages: IntGaugeVec,
+    oldest_age: Gauge,
     tasks: IntCounterVec,
     put_off: IntCounterVec,
     reads: IntCounterVec,
@@ -126,6 +130,15 @@ pub(super) struct Series {
 impl Series {
     pub fn new(make: &Maker<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            messages: make.gauges(
+                "hookcache_pages_queue_messages",
+                "Tasks in the queue of page links by state: visible, in_flight or dead.",
+                &["state"],
+            )?,
+            oldest_age: make.float(
+                "hookcache_pages_queue_oldest_age_seconds",
+                "Age of its oldest task, taken or not, 0 where there is none; NaN where the backend can't tell.",
+            )?,
             tasks: make.counters(
                 "hookcache_pages_tasks_total",
                 "Tasks of page links that are done, by outcome.",
@@ -158,6 +171,7 @@ impl Series {
     }
 
     pub fn begin_at_zero(&self) {
+        QUEUE_STATES.iter().for_each(|state| drop(self.messages.with_label_values(&[state])));
         TaskDone::ALL.iter().for_each(|done| drop(self.tasks.with_label_values(&[done.as_str()])));
         TaskPutOff::ALL.iter().for_each(|cause| drop(self.put_off.with_label_values(&[cause.as_str()])));
         PageRead::ALL.iter().for_each(|read| drop(self.reads.with_label_values(&[read.as_str()])));
@@ -166,6 +180,14 @@ impl Series {
 }
 
 impl Metrics {
+    pub fn pages_depth(&self, visible: u64, in_flight: u64, dead: u64, oldest_age: Option<Duration>) {
+        let series = &self.0.pages;
+        for (state, count) in QUEUE_STATES.into_iter().zip([visible, in_flight, dead]) {
+            series.messages.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        series.oldest_age.set(oldest_age.map_or(f64::NAN, |age| age.as_secs_f64()));
+    }
+
     pub fn page_tasks_done(&self, done: TaskDone, tasks: usize) {
         self.0.pages.tasks.with_label_values(&[done.as_str()]).inc_by(tasks as u64);
     }

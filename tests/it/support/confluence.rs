@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The most pages that one part of a list holds, whatever is asked for.
@@ -66,6 +67,18 @@ pub enum Odd {
     CutOff,
     /// As it should, but later.
     Slow(Duration),
+    /// As it should, once the gate is open.
+    Gated(Gate),
+}
+
+/// What calls wait at until it is opened.
+#[derive(Debug, Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
 }
 
 type Script = Arc<dyn Fn(&Call) -> Option<Odd> + Send + Sync>;
@@ -190,6 +203,14 @@ impl ConfluenceStandIn {
         self.world().script = Some(Arc::new(script));
     }
 
+    /// Every call from now on waits at this gate.
+    pub fn gate(&self) -> Gate {
+        let gate = Gate(watch::Sender::new(false));
+        let at = gate.clone();
+        self.script(move |_| Some(Odd::Gated(at.clone())));
+        gate
+    }
+
     pub fn no_script(&self) {
         self.world().script = None;
     }
@@ -271,6 +292,10 @@ async fn reply(
         None => world.lock().expect("no holder panics").answer(&call, &host),
         Some(Odd::Slow(time)) => {
             tokio::time::sleep(time).await;
+            world.lock().expect("no holder panics").answer(&call, &host)
+        }
+        Some(Odd::Gated(gate)) => {
+            gate.0.subscribe().wait_for(|open| *open).await.expect("the gate is held here");
             world.lock().expect("no holder panics").answer(&call, &host)
         }
         Some(Odd::Status(status)) => (status, Value::Null),
