@@ -120,6 +120,22 @@ async fn a_pause_of_the_operators_outlasts_what_the_site_says_and_its_events_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_was_added_by_hand_is_not_spoken_for_by_the_app() {
+    let stage = Stage::start().await;
+    stage.add("site-a", SECRET).await;
+    assert_eq!(stage.post_as("site-a", SECRET, "/page_updated", &page(7, 3)).await.status, 401);
+    for (path, body) in
+        [("/installed", installed("site-a", NEXT)), ("/uninstalled", lifecycle("site-a", "uninstalled"))]
+    {
+        let reply = stage.post_for("site-a", path, &body).await;
+        assert_eq!((reply.status.as_u16(), code(&reply)), (403, "hook-forbidden".into()), "{path}");
+    }
+    let site = stage.site("site-a").await.unwrap();
+    assert_eq!((site.joined_by, site.state), (JoinedBy::Operator, SiteState::Active));
+    assert_eq!(stage.told().await, vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_sites_of_one_descriptor_neither_can_act_for_the_other() {
     let stage = Stage::start().await;
     let (secret_a, secret_b) = (SECRET, NEXT);
