@@ -105,6 +105,37 @@ async fn a_site_that_comes_back_is_active_again_and_one_that_moves_keeps_its_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_the_operators_outlasts_what_the_site_says_and_its_events_are_kept() {
+    let stage = Stage::start().await;
+    stage.install("site-a", SECRET).await;
+    stage.told().await;
+    let id = SiteId::parse("site-a").unwrap();
+    assert!(stage.registry.set_state(&id, SiteState::Paused, NOW + 1).await.unwrap());
+    stage.advance(Duration::from_secs(1));
+    stage.install("site-a", NEXT).await;
+    assert_eq!(stage.post_as("site-a", NEXT, "/enabled", &lifecycle("site-a", "enabled")).await.status, 204);
+    assert_eq!(stage.state("site-a").await, SiteState::Paused);
+    assert_eq!(stage.post_as("site-a", NEXT, "/page_updated", &page(7, 3)).await.status, 204);
+    assert_eq!(stage.told().await.last(), Some(&("site-a".to_owned(), page_updated(7, 3))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_was_added_by_hand_is_not_spoken_for_by_the_app() {
+    let stage = Stage::start().await;
+    stage.add("site-a", SECRET).await;
+    assert_eq!(stage.post_as("site-a", SECRET, "/page_updated", &page(7, 3)).await.status, 401);
+    for (path, body) in
+        [("/installed", installed("site-a", NEXT)), ("/uninstalled", lifecycle("site-a", "uninstalled"))]
+    {
+        let reply = stage.post_for("site-a", path, &body).await;
+        assert_eq!((reply.status.as_u16(), code(&reply)), (403, "hook-forbidden".into()), "{path}");
+    }
+    let site = stage.site("site-a").await.unwrap();
+    assert_eq!((site.joined_by, site.state), (JoinedBy::Operator, SiteState::Active));
+    assert_eq!(stage.told().await, vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_sites_of_one_descriptor_neither_can_act_for_the_other() {
     let stage = Stage::start().await;
     let (secret_a, secret_b) = (SECRET, NEXT);

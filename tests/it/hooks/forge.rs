@@ -12,6 +12,8 @@ use super::stage::{FORGE_APP, FORGE_KEY, NOW, NOW_S, Stage, code};
 use crate::support::Reply;
 
 const CLOUD: &str = "866c3a03-ec62-4717-91c4-1ad078bfcc60";
+/// The header that brings the token of the app's system account.
+const SYSTEM: &str = "x-forge-oauth-system";
 const OTHER: &str = "11111111-ec62-4717-91c4-1ad078bfcc60";
 
 /// As a trigger's invocation token has them.
@@ -73,8 +75,7 @@ async fn a_site_joins_with_its_first_event_and_each_brings_a_newer_token() {
     let stage = Stage::start().await;
     let (first, second) = (system_token(&stage, NOW_S + 3_300), system_token(&stage, NOW_S + 3_600));
     let updated = event("avi:confluence:updated:page", 838_205_441);
-    let system = |token: &'static str| ("x-forge-oauth-system", token);
-    let first_event = post(&stage, &claims(&stage, CLOUD), &[system(first.clone().leak())], &updated).await;
+    let first_event = post(&stage, &claims(&stage, CLOUD), &[(SYSTEM, &first)], &updated).await;
     assert_eq!((first_event.status.as_u16(), first_event.text().as_str()), (204, ""));
     let site = stage.site(CLOUD).await.unwrap();
     assert_eq!((site.joined_by, site.state, site.account.as_str()), (JoinedBy::Forge, SiteState::Active, CLOUD));
@@ -88,15 +89,19 @@ async fn a_site_joins_with_its_first_event_and_each_brings_a_newer_token() {
     let mut with_url = claims(&stage, CLOUD);
     with_url["context"]["siteUrl"] = "https://acme.atlassian.net".into();
     let trashed = event("avi:confluence:trashed:page", 838_205_441);
-    assert_eq!(post(&stage, &with_url, &[system(second.clone().leak())], &trashed).await.status, 204);
+    assert_eq!(post(&stage, &with_url, &[(SYSTEM, &second)], &trashed).await.status, 204);
     assert_eq!(stage.site(CLOUD).await.unwrap().base_url, "https://acme.atlassian.net/wiki");
     assert_eq!(credential(&stage).await, Some((second.clone(), (NOW_S + 3_600) * 1_000)));
     // An older token, on an event that was under way for longer.
-    assert_eq!(post(&stage, &claims(&stage, CLOUD), &[system(first.leak())], &updated).await.status, 204);
+    assert_eq!(post(&stage, &claims(&stage, CLOUD), &[(SYSTEM, &first)], &updated).await.status, 204);
     assert_eq!(credential(&stage).await, Some((second, (NOW_S + 3_600) * 1_000)));
+    let third = system_token(&stage, NOW_S + 3_900);
+    assert_eq!(post(&stage, &claims(&stage, CLOUD), &[(SYSTEM, &third)], &updated).await.status, 204);
+    assert_eq!(credential(&stage).await, Some((third, (NOW_S + 3_900) * 1_000)));
     assert_eq!(stage.site(CLOUD).await.unwrap().base_url, "https://acme.atlassian.net/wiki");
     let told: Vec<What> = stage.told().await.into_iter().map(|(_, what)| what).collect();
-    let pages = [EventName::PageTrashed, EventName::PageUpdated].map(|event| page_event(838_205_441, event));
+    let pages = [EventName::PageTrashed, EventName::PageUpdated, EventName::PageUpdated]
+        .map(|event| page_event(838_205_441, event));
     assert_eq!(told, pages, "it has joined once");
 }
 
