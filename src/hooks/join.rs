@@ -20,13 +20,9 @@ pub(super) struct Joins {
 }
 
 impl Parts {
-    /// Writes the site to the registry. `before` is what was known of it. What the site says of itself goes on, but that it
-    /// had left.
+    /// Writes the site to the registry. `before` is what was known of it. A pause of the operator's goes on: it stands
+    /// beside what the site says of itself.
     pub(super) async fn join(&self, told: Joins, before: Option<&Site>, at_ms: u64) -> Result<Site, Problem> {
-        let state = match before.map(|site| site.state) {
-            None | Some(SiteState::Uninstalled { .. }) => SiteState::Active,
-            Some(state) => state,
-        };
         let account = match (before, &self.options.account) {
             // Its account owns what is stored of its pages.
             (Some(before), _) => before.account.clone(),
@@ -43,7 +39,7 @@ impl Parts {
             display_url: told.display_url,
             aliases,
             joined_by: told.joined_by,
-            state,
+            state: SiteState::Active,
             added_ms: at_ms,
             last_event_ms: before.and_then(|site| site.last_event_ms),
         };

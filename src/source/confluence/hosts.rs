@@ -182,6 +182,7 @@ mod tests {
             "https://.atlassian.net",
             "https://acme.atlassian.net:8443",
             "http://acme.atlassian.net",
+            "http://acme.atlassian.net:443",
             "http://127.0.0.1:80",
             "http://127.0.0.1:8090/../x",
             "http://127.1:8090",

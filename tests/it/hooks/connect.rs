@@ -105,6 +105,21 @@ async fn a_site_that_comes_back_is_active_again_and_one_that_moves_keeps_its_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_the_operators_outlasts_what_the_site_says_and_its_events_are_kept() {
+    let stage = Stage::start().await;
+    stage.install("site-a", SECRET).await;
+    stage.told().await;
+    let id = SiteId::parse("site-a").unwrap();
+    assert!(stage.registry.set_state(&id, SiteState::Paused, NOW + 1).await.unwrap());
+    stage.advance(Duration::from_secs(1));
+    stage.install("site-a", NEXT).await;
+    assert_eq!(stage.post_as("site-a", NEXT, "/enabled", &lifecycle("site-a", "enabled")).await.status, 204);
+    assert_eq!(stage.state("site-a").await, SiteState::Paused);
+    assert_eq!(stage.post_as("site-a", NEXT, "/page_updated", &page(7, 3)).await.status, 204);
+    assert_eq!(stage.told().await.last(), Some(&("site-a".to_owned(), page_updated(7, 3))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_sites_of_one_descriptor_neither_can_act_for_the_other() {
     let stage = Stage::start().await;
     let (secret_a, secret_b) = (SECRET, NEXT);
