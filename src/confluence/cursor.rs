@@ -18,7 +18,7 @@ pub(super) fn of(next: &str, api_base: &str) -> Result<String, FetchError> {
         return Err(unusable("its list goes on at a place with too long a name"));
     }
     let is_whole = next.starts_with("//") || next.split(['/', '?']).next().is_some_and(|head| head.ends_with(':'));
-    if is_whole && !origin(next).is_some_and(|there| Some(there) == origin(api_base)) {
+    if is_whole && origin(next).is_none_or(|there| Some(there) != origin(api_base)) {
         return Err(unusable("its list goes on at another host, which is not followed"));
     }
     let query = next.split_once('?').map_or("", |(_, query)| query);
