@@ -3,10 +3,10 @@
 //! It answers as the real ones do, as far as their answers are known: lists with cursors whose `next` starts at the root
 //! of the host, 404 for what may not be seen, the trash with its status. [`ConfluenceStandIn::script`] makes any call odd.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -101,8 +101,6 @@ struct World {
     spaces: BTreeMap<u64, String>,
     authorization: Option<String>,
     absolute_next: bool,
-    per_second: Option<usize>,
-    recent: VecDeque<Instant>,
     script: Option<Script>,
     calls: Vec<Call>,
     running: usize,
@@ -191,11 +189,6 @@ impl ConfluenceStandIn {
     /// `next` is a whole URL from now on.
     pub fn tell_whole_urls(&self) {
         self.world().absolute_next = true;
-    }
-
-    /// What is beyond so many calls a second is answered 429 with `Retry-After: 1`.
-    pub fn allow_per_second(&self, calls: usize) {
-        self.world().per_second = Some(calls);
     }
 
     /// What becomes of each call from now on; `None` for what it asked for. It may change pages, too.
@@ -356,9 +349,6 @@ impl World {
         if self.authorization.as_ref().is_some_and(|wanted| *wanted != call.authorization) {
             return (401, Value::Null);
         }
-        if self.is_too_many() {
-            return (429, Value::Null);
-        }
         let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
         let query = parameters(query);
         // Forge's way leads to the same site.
@@ -379,16 +369,6 @@ impl World {
             },
             (None, None) => NOT_FOUND,
         }
-    }
-
-    fn is_too_many(&mut self) -> bool {
-        let Some(allowed) = self.per_second else { return false };
-        self.recent.retain(|at| at.elapsed() < Duration::from_secs(1));
-        if self.recent.len() >= allowed {
-            return true;
-        }
-        self.recent.push_back(Instant::now());
-        false
     }
 
     /// The page as this read sees it.
