@@ -32,6 +32,7 @@ mod redis;
 mod registry;
 mod reindex;
 mod security;
+mod sites;
 mod sqs;
 mod store_contract;
 mod support;

@@ -10,7 +10,9 @@ use crate::support::{TempDir, cloudformation, eventually, free_port, repository}
 /// Ports that README.md names; each becomes a free one.
 const PORTS: &[u16] = &[8080, 8081, 8082, 8083, 8084, 8085, 6379, 4566];
 /// Commands that start something which runs until it is stopped.
-const SERVERS: &[&str] = &["hookcache serve", "redis-server", "GATEWAY_PORT="];
+const SERVERS: &[&str] = &["hookcache serve", "HOOKCACHE_CONFLUENCE__ENABLED=", "redis-server", "GATEWAY_PORT="];
+/// Before these, the reader is told to stop the first server.
+const AFTER_A_STOP: &[&str] = &["HOOKCACHE_CONFLUENCE__ENABLED=", "redis-server"];
 
 struct Block {
     language: String,
@@ -75,8 +77,7 @@ impl Newcomer {
     }
 
     async fn serve(&mut self, script: &str) {
-        if script.starts_with("redis-server") {
-            // Here the reader is told to stop the first server.
+        if AFTER_A_STOP.iter().any(|first| script.starts_with(first)) {
             self.stop();
         }
         let log = fs::File::create(self.folder.path().join(format!("server-{}.log", self.servers.len()))).unwrap();
