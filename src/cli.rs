@@ -100,8 +100,8 @@ enum Command {
     /// Look after Confluence sites, and look into their pages
     #[command(after_help = "Examples:\n  hookcache confluence add --site acme --account acme --base-url \
         https://acme.atlassian.net/wiki \\\n    --user bot@acme.example --token-file token.txt\n  hookcache confluence \
-        status --site acme\n  hookcache confluence reindex --site acme\n  hookcache confluence explain --site acme --page 123456\n  hookcache \
-        confluence links page.xml --base-url https://acme.atlassian.net/wiki --space DOC")]
+        status --site acme\n  hookcache confluence reindex --site acme\n  hookcache confluence \
+        explain --site acme --page 123456\n  hookcache confluence links page.xml --base-url https://acme.atlassian.net/wiki --space DOC")]
     Confluence(confluence::Args),
 }
 

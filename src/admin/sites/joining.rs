@@ -83,7 +83,10 @@ fn url(field: &str, text: &str) -> Result<String, String> {
     let fits = text.len() <= URL_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
     let plain = parsed.query().is_none() && !text.contains(['#', '@', '\\']);
     let has_host = parsed.host().is_some_and(|host| !host.is_empty()) && !host.ends_with(':');
-    let has_legal_port = parsed.authority().is_none_or(|a| a.port().is_none() || a.port_u16().is_some());
+    let has_legal_port = parsed.authority().is_none_or(|authority| {
+        let port = authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':'));
+        port.is_none_or(|port| port.parse::<u16>().is_ok())
+    });
     match fits && plain && has_host && has_legal_port {
         true => Ok(text.trim_end_matches('/').to_owned()),
         false => Err(allowed()),
