@@ -1,5 +1,5 @@
-//! `make aws-local`: the road of AWS on this machine, in the foreground: SQS (an emulator), the Lambda behind stand-ins of
-//! its Runtime API and of its event source mapping, Redis, and the get API.
+//! `make aws-local`: the road of AWS on this machine, in the foreground: API Gateway and SQS (LocalStack), the Lambda
+//! behind stand-ins of its Runtime API and of its event source mapping, Redis, and the get API.
 //!
 //! It shows itself: a set and its get, a message that becomes a dead letter, its reason, and how it is put back on the
 //! road. Then it stays until Ctrl-C, for whoever wants to try more; with `--once` it ends. Everything dies with it.
@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::lambda::Mapping;
 use support::sqs::client;
 use support::stack::Stack;
-use support::{Hookcache, Lambda, eventually, hookcache};
+use support::{Lambda, LocalStack, Redis, eventually, hookcache};
 
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "it needs only some of what the tests share")]
@@ -21,34 +21,22 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() {
-    println!("starting SQS, Redis, the get API and the Lambda ...");
-    let stack = Stack::start().await;
-    let door = Door::open(&stack).await;
+    println!("starting API Gateway, SQS, Redis, the get API and the Lambda (LocalStack is installed the first time) ...");
+    let (redis, gateway) = tokio::join!(Redis::start(), LocalStack::start());
+    let (queues, door) = (gateway.queues().clone(), gateway.url());
+    let stack = Stack { redis, sqs: gateway, queues };
     let reader = stack.hookcache("", &["--roles", "get,admin"]).await;
     let lambda = Lambda::start(&stack.function_environment()).await;
     let mapping = Mapping::new(client(&stack.sqs.endpoint_url()), &stack.queues.queue_url, FUNCTION_TIMEOUT);
     tokio::spawn(feed(mapping, lambda));
 
-    let shell = Shell { door: door.url(), get: reader.url(), admin: reader.admin_url() };
+    let shell = Shell { door, get: reader.url(), admin: reader.admin_url() };
     show(&shell).await;
     if std::env::args().any(|arg| arg == "--once") {
         return;
     }
     println!("\nIt stays until Ctrl-C. To go on in another terminal:\n\n{}", shell.exports());
     let _ = tokio::signal::ctrl_c().await;
-}
-
-/// Where sets come in. It has API Gateway's place: the set API puts the same wire form into the same queue.
-struct Door(Hookcache);
-
-impl Door {
-    async fn open(stack: &Stack) -> Self {
-        Self(stack.hookcache("", &["--roles", "set"]).await)
-    }
-
-    fn url(&self) -> String {
-        self.0.url()
-    }
 }
 
 /// Hands batches to the function for as long as it runs, and passes on what the function logs.

@@ -7,7 +7,7 @@ use hookcache::buffer::sqs::Action;
 use hookcache::config::{Config, Role, Sources, load};
 use serde_json::{Value, json};
 
-use crate::support::Ministack;
+use crate::support::{Ministack, repository};
 use crate::support::cloudformation::{self, Stack};
 use crate::support::hookcache::run;
 use crate::support::sqs::client;
@@ -356,6 +356,9 @@ fn the_function_is_fed_as_its_code_expects() {
         "arn:aws:sqs:eu-west-1:111122223333:hooks-webhooks"
     );
     assert_eq!(*property(&resources, "Function.Runtime"), "provided.al2023");
+    let build = std::fs::read_to_string(repository().join("lambda/build")).expect("what makes the zip");
+    assert_eq!(*property(&resources, "Function.Code"), "../../target/lambda/bootstrap.zip");
+    assert!(build.contains("out=$root/target/lambda\n") && build.contains("$out/bootstrap.zip"), "{build}");
     assert_eq!(*property(&resources, "Function.Architectures"), json!(["arm64"]));
     assert_eq!(*property(&resources, "GetTask.RuntimePlatform.CpuArchitecture"), "ARM64");
     // Both in the subnets, with a way to SQS.

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::cloudformation::{self, Stack};
 use super::process::{Process, Recipe};
-use super::sqs::{RECEIVES_MAX, client, create_queues};
+use super::sqs::{Emulator, RECEIVES_MAX, client, create_queues};
 use super::{Queues, TempDir, eventually_within, free_port, http_send, repository, tool};
 
 const PROBE: &str = "GET /_localstack/health HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
@@ -79,6 +79,12 @@ impl LocalStack {
     /// Before `/v1/set`: what the output ApiUrl of the stack is.
     pub fn url(&self) -> String {
         format!("{}/_aws/execute-api/{}/{STAGE}", self.endpoint_url(), self.api_id)
+    }
+}
+
+impl Emulator for LocalStack {
+    fn endpoint_url(&self) -> String {
+        Self::endpoint_url(self)
     }
 }
 

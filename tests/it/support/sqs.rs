@@ -21,6 +21,11 @@ pub struct Queues {
     pub dead_letter_url: String,
 }
 
+/// Where queues lie.
+pub trait Emulator {
+    fn endpoint_url(&self) -> String;
+}
+
 /// From PyPI: strict about characters and receipts.
 pub struct Ministack {
     process: Process,
@@ -59,6 +64,12 @@ impl Ministack {
 
     pub async fn queues(&self, name: &str) -> Queues {
         create_queues(&client(&self.endpoint_url()), name, RECEIVES_MAX).await
+    }
+}
+
+impl Emulator for Ministack {
+    fn endpoint_url(&self) -> String {
+        Self::endpoint_url(self)
     }
 }
 

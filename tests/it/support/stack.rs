@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 
-use super::sqs::client;
+use super::sqs::{Emulator, client};
 use super::{Hookcache, Ministack, Queues, Redis, eventually, http_get};
 
-pub struct Stack {
+pub struct Stack<S = Ministack> {
     pub redis: Redis,
-    pub sqs: Ministack,
+    pub sqs: S,
     pub queues: Queues,
 }
 
@@ -38,7 +38,9 @@ impl Stack {
         let queues = sqs.queues("webhooks").await;
         Self { redis, sqs, queues }
     }
+}
 
+impl<S: Emulator> Stack<S> {
     /// The lines of a configuration file that lead to it. They end inside a table of their own.
     pub fn toml(&self) -> String {
         let Queues { queue_url, dead_letter_url } = &self.queues;
