@@ -21,7 +21,9 @@ const FUNCTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() {
-    println!("starting API Gateway, SQS, Redis, the get API and the Lambda (LocalStack is installed the first time) ...");
+    println!(
+        "starting API Gateway, SQS, Redis, the get API and the Lambda (LocalStack is installed the first time) ..."
+    );
     let (redis, gateway) = tokio::join!(Redis::start(), LocalStack::start());
     let (queues, door) = (gateway.queues().clone(), gateway.url());
     let stack = Stack { redis, sqs: gateway, queues };

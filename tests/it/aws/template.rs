@@ -7,10 +7,10 @@ use hookcache::buffer::sqs::Action;
 use hookcache::config::{Config, Role, Sources, load};
 use serde_json::{Value, json};
 
-use crate::support::{Ministack, repository};
 use crate::support::cloudformation::{self, Stack};
 use crate::support::hookcache::run;
 use crate::support::sqs::client;
+use crate::support::{Ministack, repository};
 
 /// What an operator must say.
 const NEEDED: [(&str, &str); 5] = [
