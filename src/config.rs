@@ -150,6 +150,7 @@ pub struct GetOptions {
 }
 
 /// What the pages of Confluence sites link to.
+#[cfg(feature = "server")]
 #[derive(Debug, Clone)]
 pub struct PageLinks {
     pub hooks: hooks::Options,
@@ -260,6 +261,9 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Decides about grants and TTL rules, which a reload replaces, though it needs a restart itself.
+const PINNED: &str = "confluence.enabled";
+
 /// Reads all sources. Touches no disk but the configuration file, and no network.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let file = sources.read_file().map_err(|fault| ConfigError { faults: vec![fault] })?;
@@ -274,7 +278,7 @@ fn load_with(
     running: Option<&layers::Merged>,
 ) -> Result<Loaded, ConfigError> {
     let (merged, mut faults) = layers::merge(sources, file.as_ref());
-    let judged = running.map(|running| merged.with(reload::PINNED, running));
+    let judged = running.map(|running| merged.with(PINNED, running));
     match narrow::narrow(judged.as_ref().unwrap_or(&merged)) {
         Ok(config) if faults.is_empty() => {
             let path = file.as_ref().map(|file| file.path.clone());

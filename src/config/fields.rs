@@ -79,6 +79,7 @@ impl<'a> Fields<'a> {
         self.parsed(key, check).flatten()
     }
 
+    #[cfg(feature = "server")]
     /// A URL that must be set.
     pub fn needed_url(&mut self, key: &'static str, schemes: &[&str]) -> Option<String> {
         self.parsed(key, |text| urls::check(text, schemes).map(|()| text.to_owned()))

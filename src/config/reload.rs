@@ -25,8 +25,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// The sections and keys that a reload puts in place.
 const LIVE: [&str; 3] = ["auth.", "ttl.", "keys.reserved"];
-/// Decides about grants and TTL rules, which a reload replaces, though it needs a restart itself.
-pub(super) const PINNED: &str = "confluence.enabled";
 
 /// What a reload replaces. Clones see a replacement at once.
 #[derive(Clone)]

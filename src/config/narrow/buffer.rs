@@ -14,6 +14,7 @@ const PAGES_NEED_SQS: &str =
 
 /// What holds for both queues.
 #[cfg_attr(not(feature = "sqs"), expect(dead_code, reason = "they are for SQS"))]
+#[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "they are for the embedded queues"))]
 struct Shared<'a> {
     data_dir: &'a Path,
     visibility: Duration,
@@ -75,6 +76,7 @@ pub(super) fn read(
 }
 
 /// The keys of one of the two queues, and its file where it is embedded.
+#[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "they are for the embedded queues"))]
 #[derive(Clone, Copy)]
 struct Keys {
     queue_url: &'static str,
