@@ -143,11 +143,16 @@ impl Reloader {
     fn opened_by(&self, new: &Loaded) -> Option<String> {
         // The addresses that count are those that are listened on, not those that the file names now.
         let Config { listen, admin_listen, .. } = self.started.config;
-        let asked = self.current.config.grants().callers.is_some();
-        let opens = asked && new.config.access == Access::OpenOnLoopback && new.config.callers.is_empty();
-        let text = "is empty now (and so is auth.callers), and a reload doesn't open what asked who calls: write out \
-                    auth.mode = \"none\", or restart";
-        narrow::exposure(&new.config.access, listen, admin_listen).or_else(|| opens.then(|| text.to_owned()))
+        let Config { access, callers, .. } = &self.current.config;
+        // Callers alone let nobody in: they only say what may come out of a queue.
+        let had_tokens = matches!(access, Access::Tokens(_));
+        let had_callers = !callers.is_empty() && new.config.callers.is_empty();
+        let opens = new.config.access == Access::OpenOnLoopback && (had_tokens || had_callers);
+        let what = if had_tokens { "is empty now" } else { "is empty, and so is auth.callers now" };
+        let text = format!(
+            "{what}, and a reload doesn't open what asked who calls: write out auth.mode = \"none\", or restart"
+        );
+        narrow::exposure(&new.config.access, listen, admin_listen).or_else(|| opens.then_some(text))
     }
 }
 

@@ -157,6 +157,16 @@ async fn a_reload_never_lets_everybody_set_everything_where_callers_were_listed(
 }
 
 #[tokio::test]
+async fn a_reload_that_keeps_callers_opens_nothing_that_asked_for_tokens() {
+    let caller = "[[auth.callers]]\nname = \"arn:up\"\n";
+    let token = Token::generate().unwrap();
+    let mut running = Running::start(&format!("{caller}{}", entry("t", &token)), vec![]).await;
+    running.rewrite(caller);
+    running.reported(|report| report.as_ref().is_err_and(|error| error.to_string().contains("auth.tokens"))).await;
+    assert!(running.live.auth.authenticate(None).is_err());
+}
+
+#[tokio::test]
 async fn sighup_reads_the_file_again_and_tells_a_lasting_fault_again() {
     let mut running = Running::start("", vec![]).await;
     running.rewrite("lisen = 1");
