@@ -152,9 +152,11 @@ impl App {
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
         let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
         let hooks = page_links::hooks(&joint);
+        let serve = serve(&config, &places, &live, &metrics, &clock);
         let data = Plane::Data(Box::new(Data {
             ingest: ingest.clone(),
-            serve: serve(&config, &places, &live, &metrics, &clock),
+            links: page_links::links(&config, serve.as_ref()),
+            serve,
             hooks: hooks.clone(),
         }));
         let control = Plane::Control(control_plane(&joint, &live));

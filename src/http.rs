@@ -14,6 +14,7 @@
 //! | `watch` | when a connection last moved |
 //! | `body` | reading a body within its limits |
 //! | `data` | the data plane's calls |
+//! | `query` | what a call says in its path and its query |
 //! | `answer` | answers and their headers |
 //! | `probes` | health, readiness and metrics; the plane's OpenAPI document and its page |
 
@@ -23,6 +24,7 @@ mod connection;
 mod data;
 pub mod limits;
 mod probes;
+mod query;
 mod routes;
 mod watch;
 
@@ -232,5 +234,5 @@ fn method_label(method: &Method) -> &'static str {
 /// The webhook key in a path. For the fuzzer: the data plane alone reads paths.
 #[cfg(fuzzing)]
 pub fn key(path: &str) -> Option<String> {
-    data::key(path).ok()
+    query::key(path).ok()
 }

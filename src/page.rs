@@ -25,7 +25,7 @@ use crate::envelope::{Account, SiteId, Stamp, WebhookKey, WireForm};
 use crate::extract::{Context, NotABaseUrl, links_of_storage};
 use crate::source::confluence::KEY_PREFIX;
 
-pub use read::{Kept, StoredPage};
+pub use read::{FINGERPRINT_BYTES, Fingerprint, Kept, StoredPage};
 pub use write::{DOES_NOT_FIT, dropped, index_dropped, index_stored, stored};
 
 /// Characters that are kept of a title, and of a space's key. Confluence allows 255.

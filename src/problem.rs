@@ -64,6 +64,7 @@ codes! {
     MethodNotAllowed = "method-not-allowed", 405, "The path does not know this method";
     SiteTaken = "site-taken", 409, "The name of the site is taken";
     SiteNotActive = "site-not-active", 409, "The site is not read now";
+    CursorOutdated = "cursor-outdated", 410, "The list has changed since it was begun";
     BodyTimeout = "body-timeout", 408, "The body did not arrive in time";
     PayloadTooLarge = "payload-too-large", 413, "The event is too large";
     BodyTooLarge = "body-too-large", 413, "The body is too large";
@@ -143,6 +144,16 @@ impl Problem {
             limit_and_size: None,
             retry_after_seconds: None,
         }
+    }
+
+    /// A parameter of a path or a query is not of its form; an empty name stands for the query as a whole.
+    pub fn of_parameter(name: &str, detail: impl Into<String>) -> Self {
+        let (code, detail) = (Code::InvalidRequest, detail.into());
+        let (pointer, whole) = match name {
+            "" => (String::new(), detail.clone()),
+            name => (format!("/{name}"), format!("{name}: {detail}")),
+        };
+        Self::new(code, whole).with_errors(vec![Item { pointer, code: code.as_str(), detail }])
     }
 
     pub fn with_errors(self, errors: Vec<Item>) -> Self {

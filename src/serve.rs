@@ -4,8 +4,15 @@
 //! never an absent entry. What a token may not see is absent, in the very words of what is absent. It never writes,
 //! and knows neither the store's backend nor HTTP headers' names: the edge gives them.
 //!
+//! | file | holds |
+//! | --- | --- |
+//! | `many` | many keys in one call |
+//! | `links` | the links of a page of Confluence, of some kinds and in parts |
+//!
 //! Limits: [`KEYS_PER_GET_MAX`], [`ANSWER_BYTES_MAX`] and [`LARGE_GETS_MAX`] bound what many keys at once can take.
+//! [`LINKS_MAX`] bounds an answer of links.
 
+mod links;
 mod many;
 
 use std::sync::Arc;
@@ -23,6 +30,7 @@ use crate::store::{Entry, ReadError, Reader};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreCall;
 
+pub use links::{LINKS_DEFAULT, LINKS_MAX, Links, LinksRequest};
 pub use many::{ANSWER_BYTES_MAX, KEYS_PER_GET_MAX};
 
 /// Gets of many keys at once: each holds up to [`ANSWER_BYTES_MAX`] of memory until its answer is sent. Further ones
@@ -81,7 +89,7 @@ impl Serve {
         let found = found.map_err(|error| self.unreadable(&key, &error))?;
         match found.filter(|entry| caller.accounts.allow(&entry.account)) {
             Some(entry) => Ok(self.page(entry, if_none_match)),
-            None => Err(Problem::new(Code::NotFound, "nothing is stored under this key")),
+            None => Err(nothing()),
         }
     }
 
@@ -126,6 +134,11 @@ impl Serve {
             }
         }
     }
+}
+
+/// What is absent, and what is not for the caller to see.
+fn nothing() -> Problem {
+    Problem::new(Code::NotFound, "nothing is stored under this key")
 }
 
 fn etag(entry: &Entry) -> String {

@@ -23,6 +23,7 @@ use crate::outbound::Outbound;
 use crate::pages::{self, Pages};
 use crate::registry::Registry;
 use crate::reindex::{self, Reindexer};
+use crate::serve::{Links, Serve};
 use crate::telemetry::Metrics;
 
 /// How long a connection to a key server may take to come about.
@@ -45,6 +46,12 @@ pub(super) fn hooks(joint: &Joint<'_>) -> Option<Hooks> {
     let outbound = Outbound::new(KEYS_CONNECT_TIMEOUT, &[]).expect("no authority is given that could be wrong");
     let stamper = Stamper::new(joint.clock.clone());
     Some(Hooks::new(options, registry.clone(), tasks.clone(), outbound, stamper, joint.metrics.clone()))
+}
+
+/// Who tells links: part of the role `get`. It needs the store alone.
+pub(super) fn links(config: &Config, serve: Option<&Serve>) -> Option<Links> {
+    let archived = config.page_links.as_ref()?.reading.archived;
+    serve.map(|serve| Links::new(serve.clone(), archived))
 }
 
 /// What must be there for the roles that receive webhooks and read pages.

@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Answer};
 use super::limits::BODY_BYTES_MAX;
-use super::routes::{KEY_PREFIX, Route};
-use super::{Shared, body, timed_out};
+use super::routes::Route;
+use super::{Shared, body, query, timed_out};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::hooks::{self, Hooks};
-use crate::ingest::{Ingest, KeyDelete};
-use crate::problem::{Code, Item, Problem};
-use crate::serve::Serve;
+use crate::ingest::Ingest;
+use crate::problem::{Code, Problem};
+use crate::serve::{Links, Serve};
 use crate::telemetry::trace;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -26,6 +26,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Data {
     pub ingest: Option<Ingest>,
     pub serve: Option<Serve>,
+    pub links: Option<Links>,
     pub hooks: Option<Hooks>,
 }
 
@@ -37,6 +38,7 @@ impl Data {
             Route::GetMany => self.get_many(request, shared).await,
             Route::Key if request.method() == Method::DELETE => self.delete_key(request, shared).await,
             Route::Key => self.get(request, shared).await,
+            Route::Links => self.links(request, shared).await,
             Route::Hook => self.hook(request, shared).await,
             Route::Descriptor => self.descriptor(request, shared).await,
             _ => Err(Problem::new(Code::NoSuchRoute, "the data plane has no such path")),
@@ -83,7 +85,7 @@ impl Data {
     async fn delete_key(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
         let ingest = self.ingest()?;
         let caller = ingest.authorize(authorization(request.headers()))?;
-        let delete = key_delete(key(request.uri().path())?, request.uri().query())?;
+        let delete = query::key_delete(request.uri())?;
         let deleted = timed(shared, ingest.delete_key(&caller, &delete, traceparent(request.headers()))).await?;
         Ok(answer::accepted(&deleted))
     }
@@ -91,9 +93,21 @@ impl Data {
     async fn get(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
         let serve = self.serve()?;
         let caller = serve.authorize(authorization(request.headers()))?;
-        let key = key(request.uri().path())?;
+        let key = query::key(request.uri().path())?;
         let if_none_match = if_none_match(request.headers());
         let page = timed(shared, serve.get(&caller, &key, if_none_match.as_deref())).await?;
+        Ok(answer::page(page, request.method() == Method::HEAD))
+    }
+
+    async fn links(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
+        let links = self.links.as_ref().ok_or_else(|| {
+            let detail = "links are told where the role `get` runs and `confluence.enabled` is true";
+            Problem::new(Code::NoSuchRoute, detail)
+        })?;
+        let caller = links.authorize(authorization(request.headers()))?;
+        let asked = query::links(request.uri())?;
+        let if_none_match = if_none_match(request.headers());
+        let page = timed(shared, links.get(&caller, &asked, if_none_match.as_deref())).await?;
         Ok(answer::page(page, request.method() == Method::HEAD))
     }
 
@@ -159,97 +173,4 @@ fn if_none_match(headers: &HeaderMap) -> Option<String> {
 
 fn traceparent(headers: &HeaderMap) -> Option<&str> {
     trace::valid(headers.get(TRACEPARENT)?.to_str().ok()?)
-}
-
-/// Everything after the prefix, decoded once.
-pub(super) fn key(path: &str) -> Result<String, Problem> {
-    decoded(path.strip_prefix(KEY_PREFIX).unwrap_or_default()).map_err(|why| Problem::new(Code::InvalidKey, why))
-}
-
-fn decoded(text: &str) -> Result<String, &'static str> {
-    let bytes = text.as_bytes();
-    let escape = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !escape(at)) {
-        return Err("a percent sign must be followed by two hexadecimal digits");
-    }
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.map(String::from).map_err(|_| "what is percent-encoded must be UTF-8")
-}
-
-/// The query of a delete by key. What its members say is judged with the rest of the request.
-fn key_delete(key: String, query: Option<&str>) -> Result<KeyDelete, Problem> {
-    let (mut account, mut event_id, mut event_time) = (None, None, None);
-    for member in query.unwrap_or_default().split('&').filter(|member| !member.is_empty()) {
-        let (name, value) = member.split_once('=').unwrap_or((member, ""));
-        let place = match name {
-            "accountId" => &mut account,
-            "eventId" => &mut event_id,
-            "eventTime" => &mut event_time,
-            _ => return Err(bad_query("")),
-        };
-        let value = decoded(value).map_err(|_| bad_query(name))?;
-        if place.replace(value).is_some() {
-            return Err(bad_query(name));
-        }
-    }
-    let account = account.ok_or_else(|| bad_query("accountId"))?;
-    Ok(KeyDelete { account, key, event_id, event_time })
-}
-
-/// `name` is the member that is wrong; empty for one that there is not.
-fn bad_query(name: &str) -> Problem {
-    let detail = "the query must be accountId=<account>, and may have eventId=<id>&eventTime=<time>, each once and \
-                  percent-encoded";
-    let pointer = if name.is_empty() { String::new() } else { format!("/{name}") };
-    let item = Item { pointer, code: Code::InvalidRequest.as_str(), detail: detail.to_owned() };
-    Problem::new(Code::InvalidRequest, detail).with_errors(vec![item])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_decoded_once() {
-        for (path, want) in [
-            ("/v1/keys/a/b", "a/b"),
-            ("/v1/keys/a%2Fb", "a/b"),
-            ("/v1/keys/a%2fb", "a/b"),
-            ("/v1/keys/%252F", "%2F"),
-            ("/v1/keys/a+b", "a+b"),
-            ("/v1/keys/%7Bx%7D%20%F0%9F%A6%80", "{x} \u{1F980}"),
-            ("/v1/keys//", "/"),
-        ] {
-            assert_eq!(key(path).unwrap(), want);
-        }
-        for path in ["/v1/keys/%", "/v1/keys/%2", "/v1/keys/%zz", "/v1/keys/%ff", "/v1/keys/%+1"] {
-            assert_eq!(key(path).unwrap_err().code, Code::InvalidKey, "{path}");
-        }
-    }
-
-    #[test]
-    fn the_query_of_a_delete_names_an_account_and_perhaps_an_event() {
-        let read = |query| key_delete("k".to_owned(), query);
-        let plain = read(Some("accountId=a%40b")).unwrap();
-        assert_eq!((plain.account.as_str(), plain.event_id, plain.event_time), ("a@b", None, None));
-        let full = read(Some("eventTime=2026-01-01T00:00:00+01:00&accountId=a&eventId=x%26y")).unwrap();
-        assert_eq!(full.event_time.as_deref(), Some("2026-01-01T00:00:00+01:00"), "a plus is a plus");
-        assert_eq!(full.event_id.as_deref(), Some("x&y"));
-        for (query, pointer) in [
-            (None, "/accountId"),
-            (Some(""), "/accountId"),
-            (Some("account=a"), ""),
-            (Some("accountId=a&x=1"), ""),
-            (Some("accountId=%"), "/accountId"),
-            (Some("accountId=a&accountId=a"), "/accountId"),
-            (Some("accountId=a&eventId=%ff"), "/eventId"),
-        ] {
-            let problem = read(query).unwrap_err();
-            assert_eq!(
-                (problem.code, problem.errors[0].pointer.as_str()),
-                (Code::InvalidRequest, pointer),
-                "{query:?}"
-            );
-        }
-    }
 }

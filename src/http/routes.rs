@@ -11,6 +11,8 @@ pub enum Route {
     Delete,
     GetMany,
     Key,
+    /// The links of a page of Confluence.
+    Links,
     /// A webhook of Confluence.
     Hook,
     /// The descriptor of the Connect app.
@@ -28,14 +30,18 @@ pub enum Route {
 
 /// Before a webhook key, which is all of the path that follows.
 pub const KEY_PREFIX: &str = "/v1/keys/";
+/// Before a site's name.
+const SITE_PREFIX: &str = "/v1/sites/";
 
 impl Route {
-    /// Every path of the data plane, and of the probes. A path that ends in a name in braces takes all that follows.
+    /// Every path of the data plane, and of the probes. A path that ends in a name in braces takes all that follows;
+    /// elsewhere such a name is one part of a path.
     pub const TABLE: &[(&str, Self)] = &[
         ("/v1/set", Self::Set),
         ("/v1/delete", Self::Delete),
         ("/v1/get", Self::GetMany),
         ("/v1/keys/{webhookKey}", Self::Key),
+        ("/v1/sites/{site}/pages/{page}/links", Self::Links),
         (HOOKS_PATH, Self::Hook),
         ("/v1/hooks/confluence/{event}", Self::Hook),
         ("/v1/hooks/confluence/sites/{site}", Self::Hook),
@@ -52,6 +58,9 @@ impl Route {
         if path.starts_with(KEY_PREFIX) {
             return Self::Key;
         }
+        if site_and_page(path).is_some() {
+            return Self::Links;
+        }
         let listed = Self::TABLE.iter().find(|(of, _)| *of == path).map(|(_, route)| *route);
         let hook = path.strip_prefix(HOOKS_PATH).is_some_and(|below| below.starts_with('/'));
         listed.unwrap_or(if hook { Self::Hook } else { Self::Unknown })
@@ -63,6 +72,7 @@ impl Route {
             Self::Delete => "delete",
             Self::GetMany => "get",
             Self::Key => "key",
+            Self::Links => "links",
             Self::Hook => "hook",
             Self::Descriptor => "descriptor",
             Self::Healthz => "healthz",
@@ -81,7 +91,8 @@ impl Route {
         match self {
             Self::Set | Self::Delete | Self::GetMany | Self::Hook => Some("POST"),
             Self::Key => Some("GET, HEAD, DELETE"),
-            Self::Descriptor
+            Self::Links
+            | Self::Descriptor
             | Self::Healthz
             | Self::Readyz
             | Self::Metrics
@@ -102,6 +113,15 @@ impl Route {
     }
 }
 
+/// Site and page in the path of the link API, as they stand there.
+pub(super) fn site_and_page(path: &str) -> Option<(&str, &str)> {
+    let mut parts = path.strip_prefix(SITE_PREFIX)?.split('/');
+    match [(); 5].map(|()| parts.next()) {
+        [Some(site), Some("pages"), Some(page), Some("links"), None] => Some((site, page)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +138,20 @@ mod tests {
         for path in ["/v1/keys", "/", "", "*", "/v1/set/", "/V1/set", "/v1//set", "/v1/hooks", "/v1/hooks/confluencex"]
         {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_site_and_a_page_are_one_part_each_of_the_path_of_links() {
+        for (path, parts) in [
+            ("/v1/sites/acme/pages/42/links", ("acme", "42")),
+            ("/v1/sites/a%2Fb/pages/%34/links", ("a%2Fb", "%34")),
+            ("/v1/sites//pages//links", ("", "")),
+        ] {
+            assert_eq!((Route::of(path), site_and_page(path)), (Route::Links, Some(parts)), "{path}");
+        }
+        for path in ["", "s", "s/pages/1", "s/pages/1/link", "s/pages/1/links/", "s/x/1/links", "a/b/pages/1/links"] {
+            assert_eq!(Route::of(&format!("/v1/sites/{path}")), Route::Unknown, "{path}");
         }
     }
 

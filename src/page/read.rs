@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,6 +20,21 @@ pub struct StoredPage<'a> {
     pub version: u64,
     pub status: Status,
     links: &'a str,
+}
+
+/// Bytes of a [`Fingerprint`]: as many as tell one list of a page from its next.
+pub const FINGERPRINT_BYTES: usize = 8;
+
+/// What two things have in common where they are the same, and hardly ever otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; FINGERPRINT_BYTES]);
+
+impl Fingerprint {
+    pub fn of(hash: Sha256) -> Self {
+        let mut bytes = [0; FINGERPRINT_BYTES];
+        bytes.copy_from_slice(&hash.finalize()[..FINGERPRINT_BYTES]);
+        Self(bytes)
+    }
 }
 
 /// Some of a page's links.
@@ -51,6 +67,11 @@ impl<'a> StoredPage<'a> {
         let head: Head<'a> = serde_json::from_str(payload.page.get()).ok()?;
         let status = Status::parse(head.status)?;
         Some(Self { page: payload.page.get(), version: head.version, status, links: payload.links.get() })
+    }
+
+    /// Of the list of all links: whoever goes on in a list sees by it whether it is still the same.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(Sha256::new_with_prefix(self.links))
     }
 
     /// The links of these kinds (all, where none is named), from place `from` of the list of all, `limit` at most.

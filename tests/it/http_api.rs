@@ -14,7 +14,8 @@ use hookcache::envelope::{
 };
 use hookcache::http::{self as edge, Data, Options, Plane, Probes};
 use hookcache::ingest::{self, Ingest};
-use hookcache::serve::Serve;
+use hookcache::page::Archived;
+use hookcache::serve::{Links, Serve};
 use hookcache::store::{self, Effect, Reader, Write, Writer};
 use hookcache::telemetry::Metrics;
 use http::Method;
@@ -47,11 +48,11 @@ pub struct Edge {
     pub address: SocketAddr,
     pub taker: Taker,
     pub auth: Auth,
-    writer: Writer,
+    pub writer: Writer,
     metrics: Metrics,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    redis: Redis,
+    pub redis: Redis,
     _folder: TempDir,
 }
 
@@ -62,6 +63,7 @@ pub struct Setup {
     pub reserved: Vec<(String, Owner)>,
     pub buffer_bytes_max: u64,
     pub max_age: Duration,
+    pub archived: Archived,
 }
 
 impl Default for Setup {
@@ -72,6 +74,7 @@ impl Default for Setup {
             reserved: vec![],
             buffer_bytes_max: BUFFER_BYTES_MAX,
             max_age: Duration::ZERO,
+            archived: Archived::Hide,
         }
     }
 }
@@ -97,7 +100,8 @@ impl Edge {
         let limits = ingest::Options { keys_per_request_max: 1_000, set_rate: None };
         let ingest = Ingest::new(appender, auth.clone(), stamper, &limits, metrics.clone());
         let serve = Serve::new(reader, auth.clone(), setup.max_age, Clock::system(), metrics.clone());
-        let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve), hooks: None }));
+        let links = Some(Links::new(serve.clone(), setup.archived));
+        let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve), links, hooks: None }));
         let (address, stop, task) = listen(plane, probes(&metrics, &[]), &metrics, setup.options).await;
         Self { address, taker: Taker::Embedded(taker), auth, writer, metrics, stop, task, redis, _folder: folder }
     }
@@ -118,7 +122,7 @@ impl Edge {
         }
     }
 
-    async fn store(&self, key: &str, account: &str, payload: &'static str, expires_at_ms: Option<u64>) -> Version {
+    pub async fn store(&self, key: &str, account: &str, payload: &'static str, expires_at_ms: Option<u64>) -> Version {
         let version = Version::of_event(0, EVENT_MS, payload);
         let write = Write {
             id: "018f0000-0000-7000-8000-000000000001".into(),
@@ -188,7 +192,7 @@ pub fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
 }
 
 /// A token with its entry in the configuration.
-fn token(name: &str, scopes: &[Scope], accounts: &[&str]) -> (String, TokenEntry) {
+pub fn token(name: &str, scopes: &[Scope], accounts: &[&str]) -> (String, TokenEntry) {
     let token = Token::generate().unwrap();
     let accounts: BTreeSet<Account> = accounts.iter().map(|name| Account::parse(name).unwrap()).collect();
     let entry = TokenEntry {
@@ -579,12 +583,16 @@ async fn the_probes_need_no_token_and_tell_what_is_wrong() {
 #[tokio::test]
 async fn a_role_that_does_not_run_here_has_no_routes_here() {
     let edge = Edge::start().await;
-    let plane = Plane::Data(Box::new(Data { ingest: None, serve: None, hooks: None }));
+    let plane = Plane::Data(Box::new(Data { ingest: None, serve: None, links: None, hooks: None }));
     let (address, stop, task) = listen(plane, probes(&edge.metrics, &[]), &edge.metrics, patient()).await;
     let reply = http_post(&format!("http://{address}/v1/set"), set("a", "k", "1")).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (404, &"no-such-route".into()));
     assert!(reply.text().contains("role `set`"));
-    assert_eq!(http_get(&format!("http://{address}/v1/keys/k")).await.status, 404);
+    for path in ["/v1/keys/k", "/v1/sites/acme/pages/1/links"] {
+        let reply = http_get(&format!("http://{address}{path}")).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (404, &"no-such-route".into()), "{path}");
+        assert!(reply.text().contains("role `get`"), "{path}: {}", reply.text());
+    }
     stop.cancel();
     task.await.unwrap();
 }

@@ -23,6 +23,7 @@ mod keys;
 mod kill;
 mod lambda;
 mod limits;
+mod links;
 mod operations;
 mod pages;
 mod pipeline;

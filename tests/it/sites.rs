@@ -80,6 +80,7 @@ async fn a_site_is_added_read_paused_and_removed() {
     for page in 1..=3 {
         stand_in.add_page(page, "Page", r#"<a href="https://example.com/first">one</a>"#);
     }
+    stand_in.set_status(3, "archived");
     let (hookcache, folder) = (Hookcache::start(&[], &ON).await, TempDir::new().unwrap());
     let (token, hook) =
         (secret(&folder, "token", &format!(" {TOKEN}\n")), secret(&folder, "hook", "hush-hush-hush-hush"));
@@ -102,6 +103,19 @@ async fn a_site_is_added_read_paused_and_removed() {
     assert_eq!((&status["asks"], &status["hasHookSecret"]), (&"basic".into(), &true.into()));
     assert_eq!(status["reindex"]["pagesKnown"], 3);
     assert_eq!(status["queue"]["dead"], 0, "{status}");
+    let links = async |rest: &str| http_get(&format!("{}/v1/sites/acme/pages/{rest}", hookcache.url())).await;
+    let answer = links("1/links?kind=external").await.json();
+    let link = &answer["links"][0];
+    assert_eq!((&link["url"], &link["text"]), (&"https://example.com/first".into(), &"one".into()), "{answer}");
+    eventually("the age of the index is told", || async {
+        let index = links("1/links").await.json()["index"].clone();
+        (index["complete"] == true && index["lagSeconds"].is_u64()).then_some(())
+    })
+    .await;
+    assert_eq!(
+        (links("3/links").await.status.as_u16(), links("3/links?status=archived").await.status.as_u16()),
+        (404, 200)
+    );
     let list = prints(&confluence(&hookcache, &["list"]));
     assert!(list.lines().count() == 2 && list.contains("acme  active  acme     operator   -"), "{list}");
     let told = prints(&confluence(&hookcache, &["status", "--site", "acme"]));

@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hooks", &["envelope", "telemetry", "problem", "source", "jwt", "outbound", "registry", "confluence", "buffer"]),
     ("ingest", &["envelope", "telemetry", "problem", "auth", "source", "buffer"]),
     ("consumer", &["backoff", "envelope", "telemetry", "ttl", "buffer", "store"]),
-    ("serve", &["envelope", "telemetry", "problem", "auth", "store"]),
+    ("serve", &["envelope", "telemetry", "problem", "auth", "store", "extract", "page"]),
     (
         "admin",
         &[

@@ -90,7 +90,7 @@ impl Stage {
         let outbound = Outbound::new(Duration::from_secs(10), &[]).unwrap();
         let stamper = Stamper::new(clock);
         let hooks = Hooks::new(options(&keys), registry.clone(), queue, outbound, stamper, metrics.clone());
-        let plane = Plane::Data(Box::new(Data { ingest: None, serve: None, hooks: Some(hooks) }));
+        let plane = Plane::Data(Box::new(Data { ingest: None, serve: None, links: None, hooks: Some(hooks) }));
         let (address, stop, task) = listen(plane, probes(&metrics, &[]), &metrics, patient()).await;
         Self { registry, keys, folder, metrics, taker, hands, address, stop, task }
     }
