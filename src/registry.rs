@@ -22,11 +22,13 @@
 //! | `seal` | the key, and what is sealed with it |
 //! | `inspect` | looking at it from outside |
 //! | `sites`, `pages`, `runs` | what is kept of each |
+//! | `names` | what a site calls itself |
 //! | `cadence` | when the next run of a site is due; pure |
 
 mod cadence;
 mod database;
 pub mod inspect;
+mod names;
 mod pages;
 mod runs;
 mod seal;

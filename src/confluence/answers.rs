@@ -1,7 +1,7 @@
 //! What a site says. v2 and v1 tell a page in nearly the same words, so one form reads both.
 
 use serde::Deserialize;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -22,6 +22,26 @@ pub(super) struct List<'a> {
 pub(super) struct Links {
     #[serde(default)]
     pub next: Option<String>,
+    #[serde(default)]
+    base: Option<Base>,
+}
+
+/// What it is called by is of no use to a read: whatever stands there, the rest is read.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Base {
+    Url(String),
+    Other(IgnoredAny),
+}
+
+impl Links {
+    /// What links to the site begin with, as it says itself.
+    pub fn base(self) -> Option<String> {
+        match self.base {
+            Some(Base::Url(url)) => Some(url),
+            Some(Base::Other(_)) | None => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,6 +64,8 @@ struct Page {
     version: Version,
     #[serde(default)]
     body: Option<Bodies>,
+    #[serde(rename = "_links", default)]
+    links: Links,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +116,7 @@ pub(super) fn page(json: &[u8], share: Option<&Share>) -> Result<Option<RemotePa
         modified_ms: page.version.created_at.as_deref().and_then(moment_ms).unwrap_or(u64::MAX),
         status,
         body: body.map(|storage| Body { text: storage.value, _share: share.cloned() }),
+        site_url: page.links.base(),
     }))
 }
 
@@ -147,13 +170,16 @@ mod tests {
     fn both_apis_tell_a_page_in_words_that_are_understood() {
         let v2 = r#"{"id":"42","status":"current","title":"Home","spaceId":"7","parentId":null,"position":1,
             "version":{"number":3,"message":"","createdAt":"2026-01-01T00:00:00.250Z"},
-            "body":{"storage":{"representation":"storage","value":"<p>\u00e4</p>"}},"_links":{"webui":"/x"}}"#;
+            "body":{"storage":{"representation":"storage","value":"<p>\u00e4</p>"}},
+            "_links":{"webui":"/x","base":"https://acme.example/wiki"}}"#;
         let v1 = r#"{"id":42,"type":"page","status":"current","title":"Home","space":{"id":7,"key":"DOC","name":"D"},
             "version":{"number":3,"when":"2026-01-01T01:00:00.250+01:00"},
-            "body":{"storage":{"value":"<p>ä</p>","representation":"storage","_expandable":{}}}}"#;
+            "body":{"storage":{"value":"<p>ä</p>","representation":"storage","_expandable":{}}},
+            "_links":{"base":"https://acme.example/wiki","context":"/wiki"}}"#;
         let (v2, v1) = (page(v2.as_bytes(), None).unwrap().unwrap(), page(v1.as_bytes(), None).unwrap().unwrap());
         assert_eq!(RemotePage { space_key: None, ..v1.clone() }, v2);
         assert_eq!((v1.space_key.as_deref(), v1.space_id), (Some("DOC"), Some(7)));
+        assert_eq!(v1.site_url.as_deref(), Some("https://acme.example/wiki"));
         assert_eq!((v2.modified_ms, v2.version, v2.body.as_deref()), (1_767_225_600_250, 3, Some("<p>ä</p>")));
     }
 
@@ -172,6 +198,14 @@ mod tests {
             let json = format!(r#"{{"id":1,"status":"trashed","spaceId":null,"version":{{"number":1{when}}}}}"#);
             let page = page(json.as_bytes(), None).unwrap().unwrap();
             assert_eq!((page.modified_ms, page.status, page.body), (u64::MAX, Status::Trashed, None), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_whatever_stands_where_the_site_tells_its_name() {
+        for links in ["{}", r#"{"base":null}"#, r#"{"base":7}"#, r#"{"base":{"url":"x"}}"#] {
+            let json = format!(r#"{{"id":1,"status":"current","version":{{"number":1}},"_links":{links}}}"#);
+            assert_eq!(page(json.as_bytes(), None).unwrap().unwrap().site_url, None, "{links}");
         }
     }
 

@@ -95,7 +95,7 @@ impl Parts {
     }
 
     /// Where the site's REST API is, and what links to it begin with. Triggers don't tell the latter: what was known stays,
-    /// and until the site itself tells it, the former stands in.
+    /// and the former stands in until the site's REST API has been asked, which tells it.
     fn urls(&self, invocation: &Invocation, before: Option<&Site>) -> Result<(String, String), Problem> {
         let api_base = self.options.allowed_hosts.check("/app/apiBaseUrl", &invocation.api_base_url).map_err(faulty)?;
         let api_base = with_context_path(&api_base);

@@ -101,6 +101,8 @@ impl Pages {
             let why = format!("the site still shows version {}", found.version);
             return Err(Not::Later { wait, cause: TaskPutOff::Late, why });
         }
+        let named = self.registry.note_name(site, found.site_url.as_deref()).await?;
+        let site = named.as_ref().unwrap_or(site);
         if let (None, Some(space_id)) = (&found.space_key, found.space_id) {
             let known = row.space_key.clone().filter(|_| row.space_id == Some(space_id));
             found.space_key = match known {

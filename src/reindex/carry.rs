@@ -13,7 +13,7 @@ use super::worker::Reindexer;
 use crate::backoff;
 use crate::confluence::{Access, Credential};
 use crate::envelope::SiteId;
-use crate::page::{self, Home, IndexFacts};
+use crate::page::{self, Archived, Home, IndexFacts};
 use crate::registry::{Ended, JoinedBy, Phase, Run, Site, SiteState, Waiting};
 use crate::source::confluence::ReindexScope;
 
@@ -38,6 +38,14 @@ pub struct Target {
     pub site: Site,
     pub access: Access,
     pub home: Arc<Home>,
+}
+
+impl Target {
+    /// The same, once it is known what the site calls itself.
+    pub fn named(&self, site: Site, archived: Archived) -> Self {
+        let home = Arc::new(site.home(archived));
+        Self { access: self.access.clone(), home, site }
+    }
 }
 
 /// What a step has come to.

@@ -3,6 +3,7 @@
 mod full;
 mod incremental;
 mod leases;
+mod names;
 mod rig;
 mod schedule;
 mod trouble;

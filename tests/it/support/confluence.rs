@@ -101,6 +101,8 @@ struct World {
     spaces: BTreeMap<u64, String>,
     authorization: Option<String>,
     absolute_next: bool,
+    /// What it calls itself, where that is not how it was asked.
+    name: Option<String>,
     script: Option<Script>,
     calls: Vec<Call>,
     running: usize,
@@ -189,6 +191,11 @@ impl ConfluenceStandIn {
     /// `next` is a whole URL from now on.
     pub fn tell_whole_urls(&self) {
         self.world().absolute_next = true;
+    }
+
+    /// What it tells that links to it begin with, whatever it is asked by.
+    pub fn call_itself(&self, url: &str) {
+        self.world().name = Some(url.to_owned());
     }
 
     /// What becomes of each call from now on; `None` for what it asked for. It may change pages, too.
@@ -355,7 +362,7 @@ impl World {
             (Some("pages"), _) => self.list_v2(&query, host),
             (Some("spaces"), _) => (200, json!({ "results": [], "_links": {} })),
             (Some(rest), _) => match rest.split_once('/') {
-                Some(("pages", id)) => self.page_v2(id, &query),
+                Some(("pages", id)) => self.page_v2(id, &query, host),
                 Some(("spaces", id)) => self.space_v2(id),
                 _ => NOT_FOUND,
             },
@@ -381,15 +388,30 @@ impl World {
         self.pages.get(&id).filter(|page| !page.restricted).map(|page| (id, page.clone()))
     }
 
-    fn page_v2(&mut self, id: &str, query: &[(String, String)]) -> (u16, Value) {
+    fn page_v2(&mut self, id: &str, query: &[(String, String)], host: &str) -> (u16, Value) {
         let with_body = parameter(query, "body-format") == Some("storage");
-        self.seen(id).map_or(NOT_FOUND, |(id, page)| (200, page_v2(id, &page, with_body)))
+        let Some((id, page)) = self.seen(id) else { return NOT_FOUND };
+        let mut told = page_v2(id, &page, with_body);
+        told["_links"]["base"] = self.base_v2(host).into();
+        (200, told)
+    }
+
+    fn base_v2(&self, host: &str) -> String {
+        self.name.clone().unwrap_or_else(|| format!("http://{host}{CLOUD}"))
+    }
+
+    fn base_v1(&self) -> String {
+        self.name.clone().unwrap_or_else(|| "http://elsewhere.example/confluence".to_owned())
     }
 
     fn page_v1(&mut self, id: &str, query: &[(String, String)]) -> (u16, Value) {
         let any = parameter(query, "status") == Some("any");
         match self.seen(id).filter(|(_, page)| any || page.status == "current") {
-            Some((id, page)) => (200, self.content(id, &page, query)),
+            Some((id, page)) => {
+                let mut content = self.content(id, &page, query);
+                content["_links"] = json!({ "base": self.base_v1(), "context": DATA_CENTER });
+                (200, content)
+            }
             None => NOT_FOUND,
         }
     }
@@ -440,8 +462,7 @@ impl World {
         let left: Vec<_> = pages.into_iter().filter(|(place, ..)| after.is_none_or(|after| *place > after)).collect();
         let with_body = parameter(query, "body-format") == Some("storage");
         let results: Vec<Value> = left.iter().take(limit).map(|(_, id, page)| page_v2(*id, page, with_body)).collect();
-        let base = format!("http://{host}{CLOUD}");
-        let mut links = json!({ "base": base });
+        let mut links = json!({ "base": self.base_v2(host) });
         if left.len() > limit {
             let (place, ..) = left[limit - 1];
             let cursor = format!("{{\"place\":\"{}+{}=\"}}", place.0, place.1);
@@ -459,7 +480,7 @@ impl World {
         let pages = self.sorted(latest_first, &["current"]);
         let (left, seen) = (pages.len().saturating_sub(start), pages.iter().skip(start).take(limit));
         let results: Vec<Value> = seen.map(|(_, id, page)| self.content(*id, page, query)).collect();
-        let mut links = json!({ "base": "http://elsewhere.example/confluence", "context": DATA_CENTER });
+        let mut links = json!({ "base": self.base_v1(), "context": DATA_CENTER });
         if left > limit {
             let path = path.strip_prefix(DATA_CENTER).unwrap_or(path);
             links["next"] = format!("{path}?limit={limit}&start={}", start + limit).into();
