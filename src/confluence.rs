@@ -101,6 +101,8 @@ pub struct RemotePage {
     pub status: Status,
     /// Storage format. `None` where it did not come along: of a list of which it would be too much ([`Confluence::pages`]).
     pub body: Option<Body>,
+    /// What links to the site begin with, as it says itself; mostly told with a page alone, and once for a list.
+    pub site_url: Option<String>,
 }
 
 impl RemotePage {
@@ -174,6 +176,8 @@ pub struct Listing {
     pub next: Option<String>,
     /// The site's clock (`Date` header), milliseconds since the epoch.
     pub site_time_ms: Option<u64>,
+    /// As [`RemotePage::site_url`].
+    pub site_url: Option<String>,
 }
 
 /// The client. Cheap to clone; one per process, so that its limits per site hold.
@@ -204,6 +208,7 @@ impl Confluence {
 
     /// Current and archived pages with their bodies, from the start or from a [`Listing::next`]. Where the bodies are more
     /// than one answer may hold, the pages come without: ask for each that counts. A page that can't be read is left out.
+    /// Where the site counts its list by offsets, a part begins with some of the pages that the one before has ended with.
     pub async fn pages(&self, access: &Access, order: Order, from: Option<&str>) -> Result<Listing, FetchError> {
         let path = |with| paths::pages(access.product, order, from, with);
         let answer = match self.0.get(access, &path(With::Bodies)?).await? {
@@ -221,11 +226,12 @@ impl Confluence {
         let list = answers::list(&body)?;
         let pages = list.results.iter().filter_map(|page| answers::page(page.get().as_bytes(), share.as_ref()).ok()?);
         let pages = pages.collect();
-        let next = list.links.next.map(|next| cursor::of(&next, &access.api_base)).transpose()?;
+        let next = list.links.next.as_deref().map(|next| cursor::of(next, &access.api_base)).transpose()?;
         if next.is_some() && next.as_deref() == from {
             return Err(FetchError::Unusable("its list of pages does not go on".to_owned()));
         }
-        Ok(Listing { pages, next, site_time_ms })
+        let next = next.map(|next| cursor::overlapping(next, from));
+        Ok(Listing { pages, next, site_time_ms, site_url: list.links.base() })
     }
 
     /// The key of a space; cached. `None` where there is none that may be seen.

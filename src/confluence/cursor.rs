@@ -8,6 +8,9 @@ use super::FetchError;
 
 /// Parameters that say where a list goes on: REST v2's, and v1's.
 const NAMES: [&str; 2] = ["cursor", "start"];
+/// Entries that a part of a list by offsets has in common with the one before, where that is possible: so many may be
+/// deleted between the two until one that was never told moves into the part before.
+const OVERLAP: u64 = 10;
 /// Longest place in a list, in bytes.
 const BYTES_MAX: usize = 8 << 10;
 
@@ -28,6 +31,18 @@ pub(super) fn of(next: &str, api_base: &str) -> Result<String, FetchError> {
     let (name, value) = found.ok_or_else(|| unusable("its list goes on, but does not say where"))?;
     let value = percent_decode_str(value).decode_utf8().map_err(|_| unusable("its list goes on at no place"))?;
     Ok(format!("{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC)))
+}
+
+/// Where to go on from `next` after the part that began at `from`: in a list by offsets a little before. What is deleted in
+/// the meantime moves the rest of the list up.
+pub(super) fn overlapping(next: String, from: Option<&str>) -> String {
+    let offset = |place: &str| place.strip_prefix("start=").and_then(|start| start.parse::<u64>().ok());
+    let before = from.map_or(Some(0), offset);
+    match (offset(&next), before) {
+        // It must go on, however short its parts are.
+        (Some(start), Some(before)) if start > before => format!("start={}", start - OVERLAP.min((start - before) / 2)),
+        _ => next,
+    }
 }
 
 /// What [`of`] has made, as a member of a query. It was kept elsewhere in between.
@@ -67,6 +82,24 @@ mod tests {
             assert_eq!(member(&kept).unwrap(), kept);
         }
         assert_eq!(of("/rest/api/content?type=page&limit=100&start=100", BASE).unwrap(), "start=100");
+    }
+
+    #[test]
+    fn a_list_by_offsets_goes_on_a_little_before_and_always_goes_on() {
+        for (next, from, want) in [
+            ("start=100", None, "start=90"),
+            ("start=190", Some("start=90"), "start=180"),
+            ("start=25", None, "start=15"),
+            ("start=4", None, "start=2"),
+            ("start=3", Some("start=2"), "start=3"),
+            ("start=2", Some("start=2"), "start=2"),
+            ("start=1", Some("start=2"), "start=1"),
+            ("start=x", None, "start=x"),
+            ("cursor=100", None, "cursor=100"),
+            ("start=100", Some("cursor=a"), "start=100"),
+        ] {
+            assert_eq!(overlapping(next.to_owned(), from), want, "{next} after {from:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Bookmark {
     pub next: Option<String>,
     /// Parts in a row without a page that is new to the run.
     pub stale_parts: u32,
+    /// The last page of the part before: the next one may begin with some of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
     /// The last page that the list did not name and that was asked for.
     pub swept_to: u64,
 }
@@ -46,7 +49,14 @@ impl Bookmark {
                  before had not named"
             ));
         }
-        Ok(Self { next: Some(next), stale_parts, swept_to: 0 })
+        Ok(Self { next: Some(next), stale_parts, last: self.last, swept_to: 0 })
+    }
+
+    /// What of a part was not in the part before.
+    pub fn unseen(&self, mut pages: Vec<RemotePage>) -> Vec<RemotePage> {
+        let seen = pages.iter().position(|page| Some(page.id) == self.last).map_or(0, |at| at + 1);
+        pages.drain(..seen);
+        pages
     }
 }
 
@@ -105,6 +115,7 @@ mod tests {
             modified_ms,
             status: Status::Current,
             body: None,
+            site_url: None,
         }
     }
 
@@ -185,8 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn what_two_parts_have_in_common_is_told_once() {
+        let unseen = |last, pages: &[u64]| {
+            let pages = pages.iter().map(|id| page(*id, 0)).collect();
+            let unseen = Bookmark { last, ..Bookmark::default() }.unseen(pages);
+            unseen.iter().map(|page| page.id).collect::<Vec<_>>()
+        };
+        assert_eq!(unseen(Some(3), &[2, 3, 4, 5]), [4, 5]);
+        assert_eq!(unseen(Some(3), &[2, 3]), [0; 0]);
+        // The last one is gone: rather some twice than one never.
+        assert_eq!(unseen(Some(3), &[2, 4, 5]), [2, 4, 5]);
+        assert_eq!(unseen(None, &[1, 2]), [1, 2]);
+    }
+
+    #[test]
     fn a_bookmark_reads_back_and_an_odd_one_begins_anew() {
-        let bookmark = Bookmark { next: Some("a\"b".to_owned()), stale_parts: 2, swept_to: 9 };
+        let bookmark = Bookmark { next: Some("a\"b".to_owned()), stale_parts: 2, last: Some(7), swept_to: 9 };
         assert_eq!(Bookmark::read(Some(&bookmark.write())), bookmark);
         for odd in [None, Some(""), Some("[]"), Some("{\"swept_to\":\"x\"}")] {
             assert_eq!(Bookmark::read(odd), Bookmark::default());

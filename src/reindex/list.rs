@@ -18,10 +18,15 @@ impl Reindexer {
             ReindexScope::SinceLast | ReindexScope::Since(_) => Order::LatestFirst,
         };
         let (listing, read_at_ms) = self.ask_for_list(&target.access, order, bookmark.next.as_deref()).await?;
+        let named = self.registry.note_name(&target.site, listing.site_url.as_deref()).await?;
+        let named = named.map(|site| target.named(site, self.archived));
+        let target = named.as_ref().unwrap_or(target);
         let mut run = self.begun(run, &listing, read_at_ms).await?;
+        let last = listing.pages.last().map(|page| page.id);
+        let pages = bookmark.unseen(listing.pages);
         let (pages, all_older) = match run.watermark_ms {
-            Some(watermark_ms) => judge::since(watermark_ms, listing.pages),
-            None => (listing.pages, false),
+            Some(watermark_ms) => judge::since(watermark_ms, pages),
+            None => (pages, false),
         };
         let ids: Vec<u64> = pages.iter().map(|page| page.id).collect();
         let part = Part::new(pages, self.registry.pages(&run.site, &ids).await?);
@@ -38,7 +43,7 @@ impl Reindexer {
         match listing.next.filter(|_| !all_older) {
             None => Ok(ended(run)),
             Some(next) => {
-                let bookmark = bookmark.turn(next, met_new).map_err(Trouble::Hopeless)?;
+                let bookmark = Bookmark { last, ..bookmark }.turn(next, met_new).map_err(Trouble::Hopeless)?;
                 Ok(Progress::On(Run { cursor: Some(bookmark.write()), ..run }))
             }
         }

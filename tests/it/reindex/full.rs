@@ -137,3 +137,23 @@ async fn what_an_event_brought_in_a_higher_version_stays() {
     rig.until_stored(1, 5, "current").await;
     assert_eq!(rig.row(1).await.unwrap().version, 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_deleted_in_mid_list_hides_none_that_comes_after_it() {
+    let rig = Rig::start(120).await;
+    rig.join(Product::DataCenter).await;
+    // Its list is counted by offsets: once the first part is told, what comes after it moves up.
+    let stand_in = rig.confluence.clone();
+    rig.confluence.script(move |call| {
+        if call.path.contains("start=") {
+            (1..=8).for_each(|page| stand_in.remove(page));
+        }
+        None
+    });
+    let run = rig.reindex(ReindexScope::Full).await;
+    rig.confluence.no_script();
+    assert_eq!((run.pages_seen, run.pages_swept), (120, 0), "each of them once");
+    for page in 100..=110 {
+        rig.until_stored(page, 1, "current").await;
+    }
+}
