@@ -9,15 +9,18 @@ use hookcache::auth::token::Token;
 use hookcache::envelope::limits::{
     FAULTS_MAX, KEY_CHARS_MAX, KEYS_PER_REQUEST_MAX, SETS_PER_ARRAY_MAX, TTL_SECONDS_MAX,
 };
+use hookcache::extract::{Kind, TEXT_CHARS_MAX};
 use hookcache::http::Route;
 use hookcache::openapi;
+use hookcache::page::Status;
 use hookcache::problem::Code;
-use hookcache::serve::KEYS_PER_GET_MAX;
+use hookcache::serve::{KEYS_PER_GET_MAX, LINKS_DEFAULT, LINKS_MAX};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Hookcache, TempDir, http_get, http_send, repository, tool};
+use crate::support::confluence::ConfluenceStandIn;
+use crate::support::{Hookcache, TempDir, eventually, http_get, http_send, repository, tool};
 
 /// Every run draws the same requests.
 const SEED: &str = "20261122";
@@ -25,6 +28,34 @@ const SEED: &str = "20261122";
 const EXAMPLES: &str = "12";
 /// The documents offer `never`, so the configuration must allow it for legal requests to be accepted.
 const CONFIG: &str = "[ttl]\nallow_never = [\"*/*\"]\n";
+
+/// Page links on, so that their calls and webhooks are judged, too.
+const ENVIRONMENT: [(&str, &str); 1] = [("HOOKCACHE_CONFLUENCE__ENABLED", "true")];
+/// The page that the data plane's document has as its example.
+const PAGE: (&str, u64) = ("wiki.example.com", 42);
+
+/// Adds the site of the example, and waits until its page is read, so that there are links to be judged. The site is
+/// there until the stand-in is dropped.
+async fn with_page(hookcache: &Hookcache, authorization: &str) -> ConfluenceStandIn {
+    let (stand_in, (site, page)) = (ConfluenceStandIn::start().await, PAGE);
+    let link =
+        |n| format!("<a href=\"https://example.com/{n}\">{n}</a> <a href=\"mailto:a@example.com?n={n}\">mail</a>");
+    let body: String = (0..60).map(link).collect();
+    let body = body
+        + r#"<ac:link ac:anchor="a"><ri:page ri:content-title="T" /></ac:link> <a href="/wiki/x/TQBFJ">t</a>
+        <ac:image><ri:attachment ri:filename="f.png"><ri:page ri:content-title="T" /></ri:attachment></ac:image>"#;
+    stand_in.add_page(page, "Home", &body);
+    let join = json!({ "accountId": "acme", "baseUrl": stand_in.cloud(), "credential": { "bearer": "t" } });
+    let headers = [("content-type", "application/json"), ("authorization", authorization)];
+    let url = format!("{}/v1/sites/{site}", hookcache.admin_url());
+    assert_eq!(http_send(Method::PUT, &url, &headers, join.to_string()).await.status, 200);
+    let url = format!("{}/v1/sites/{site}/pages/{page}/links", hookcache.url());
+    eventually("the page is read", || async {
+        (http_send(Method::GET, &url, &headers, "").await.status == 200).then_some(())
+    })
+    .await;
+    stand_in
+}
 
 /// Runs schemathesis against one plane: did it pass, and its output. Nothing of it stays outside `folder`.
 async fn schemathesis(plane: &str, folder: &Path, options: &[&str]) -> (bool, String) {
@@ -54,6 +85,17 @@ async fn finds_nothing(hookcache: &Hookcache, options: &[&str]) {
         let calls = calls(&document).len();
         assert!(output.contains(&format!("Tested: {calls}\n")), "{calls} calls must be tried:\n{output}");
     }
+    // Not only refused: there was something to be told.
+    let metrics = http_get(&format!("{}/metrics", hookcache.url())).await.text();
+    let counted = |route: &str, status: u16| {
+        let is_it = |line: &&str| {
+            line.contains(&format!("route=\"{route}\"")) && line.contains(&format!("status=\"{status}\""))
+        };
+        metrics.lines().filter(is_it).count()
+    };
+    for (route, status) in [("links", 200), ("links", 400), ("links", 404), ("hook", 401)] {
+        assert!(counted(route, status) > 0, "no {status} of {route}:\n{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +103,8 @@ async fn schemathesis_finds_nothing_where_everybody_may_do_everything() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("hookcache.toml");
     fs::write(&file, CONFIG).unwrap();
-    let hookcache = Hookcache::start(&["--config", file.to_str().unwrap()], &[]).await;
+    let hookcache = Hookcache::start(&["--config", file.to_str().unwrap()], &ENVIRONMENT).await;
+    let _site = with_page(&hookcache, "").await;
     // Here nobody is asked for the token that the documents name.
     let options = ["--exclude-checks", "ignored_auth", "--generation-with-security-parameters", "false"];
     finds_nothing(&hookcache, &options).await;
@@ -75,8 +118,10 @@ async fn schemathesis_finds_nothing_where_tokens_are_asked_for() {
     let scopes = r#"["set", "get", "admin"]"#;
     let entry = format!("[[auth.tokens]]\nname = \"t\"\nhash = \"{}\"\nscopes = {scopes}\n", token.hash());
     fs::write(&file, format!("{CONFIG}{entry}")).unwrap();
-    let hookcache = Hookcache::start(&["--config", file.to_str().unwrap()], &[]).await;
-    finds_nothing(&hookcache, &["--header", &format!("Authorization: Bearer {}", token.reveal())]).await;
+    let hookcache = Hookcache::start(&["--config", file.to_str().unwrap()], &ENVIRONMENT).await;
+    let authorization = format!("Bearer {}", token.reveal());
+    let _site = with_page(&hookcache, &authorization).await;
+    finds_nothing(&hookcache, &["--header", &format!("Authorization: {authorization}")]).await;
 
     // Documents and page are for everybody.
     for plane in [hookcache.url(), hookcache.admin_url()] {
@@ -221,6 +266,13 @@ fn the_documents_bounds_are_the_limits_of_the_code() {
     ] {
         assert_eq!(schemas.pointer(pointer), Some(&Value::from(limit)), "{pointer}");
     }
+    let limit = &document["components"]["parameters"]["linksLimit"]["schema"];
+    assert_eq!((&limit["default"], &limit["maximum"]), (&LINKS_DEFAULT.into(), &LINKS_MAX.into()));
+    assert_eq!(schemas["PageLinks"]["properties"]["links"]["maxItems"], Value::from(LINKS_MAX));
+    assert_eq!(schemas["LinkKind"]["enum"], json!(Kind::ALL.map(|kind| kind.as_str())));
+    assert_eq!(schemas["PageStatus"]["enum"], json!(Status::ALL.map(|status| status.as_str())));
+    let text = schemas["Link"]["properties"]["text"]["description"].as_str().unwrap();
+    assert!(text.contains(&TEXT_CHARS_MAX.to_string()), "{text}");
     let control = openapi::control();
     for schema in ["PurgeRequest", "ApplyRequest"] {
         let bound = &control["components"]["schemas"][schema]["properties"]["scanLimit"]["maximum"];

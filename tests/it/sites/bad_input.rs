@@ -38,6 +38,7 @@ async fn a_site_that_can_not_be_is_refused_and_left_out() {
         (400, "invalid-request", with("credential", json!({ "user": "sneaky" }))),
         (400, "invalid-request", with("credential", json!({ "bearer": "sneaky", "token": "sneaky" }))),
         (400, "invalid-request", with("hookSecret", json!("sneaky"))),
+        (400, "invalid-request", with("hookSecret", json!(null))),
         (413, "body-too-large", with("aliases", json!(["sneaky".repeat(20_000)]))),
     ] {
         let (found, problem, whole) = put("acme", "application/json", body).await;
