@@ -41,7 +41,7 @@ test-all: test fuzz ## What takes longer: more seeds, more rounds, more events, 
 fuzz: tools ## Every fuzz target for a minute; needs a C++ compiler
 	fuzz/run
 
-bench: tools ## Every figure of ours but those of `compare`, in about five minutes
+bench: tools ## Every figure of ours but those of `compare`, in about seven minutes
 	lambda/build
 	cargo bench --locked
 

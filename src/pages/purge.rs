@@ -77,6 +77,8 @@ impl Pages {
                 return Ok(());
             };
             after = last.page;
+            // Before the first is deleted: if this is cut off, and the site joins again, it is read as a whole.
+            self.registry.forget_success(&site.id).await?;
             pages += self.drop_pages(&site, rows).await?;
         }
     }

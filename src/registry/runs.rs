@@ -153,6 +153,13 @@ impl Registry {
         Ok(row.map_or(Ok((None, None)), times).map_err(|fault: Fault| fault)?)
     }
 
+    /// Nothing that was read of the site counts any more: the next run is a full one, whoever asks for it.
+    pub async fn forget_success(&self, site: &SiteId) -> Result<(), Unavailable> {
+        let update = "UPDATE sites SET last_success_ms = NULL, last_full_ms = NULL WHERE site = $1";
+        self.database().await?.write(update, vec![site.into()]).await?;
+        Ok(())
+    }
+
     /// Resolves once a run was asked for through this process since the last call of it: saves whoever claims runs from
     /// asking often. Wakes one waiter; may resolve for nothing.
     pub async fn run_asked(&self) {

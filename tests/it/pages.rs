@@ -13,6 +13,7 @@ use hookcache::registry::{Fetched, JoinedBy};
 use hookcache::source::confluence::{EventName, What};
 
 use crate::support::confluence::Odd;
+use crate::support::eventually;
 use stage::{Stage, Wanted, site};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -76,6 +77,55 @@ async fn a_page_that_was_read_since_its_event_is_not_read_again() {
     stage.tell_after(MINUTE, 1, EventName::PageUpdated, Some(2)).await;
     stage.until_done("stored", 3).await;
     assert_eq!(stage.stand_in.reads(1), 3);
+}
+
+#[tokio::test]
+async fn an_event_from_just_before_a_read_may_tell_of_more_than_it_saw() {
+    let stage = Stage::at_work(Wanted::default()).await;
+    stage.stand_in.add_page(1, "p", PAGE);
+    stage.tell(1, EventName::PageUpdated).await;
+    stage.until_done("stored", 1).await;
+    stage.tell_after(Duration::from_secs(1), 1, EventName::PageUpdated, None).await;
+    stage.until_done("stored", 2).await;
+    assert_eq!(stage.stand_in.reads(1), 2);
+}
+
+#[tokio::test]
+async fn the_time_of_a_read_is_when_it_began_so_that_a_slow_one_never_wins_over_a_later_one() {
+    let stage = Stage::at_work(Wanted::default()).await;
+    stage.stand_in.add_page(1, "p", PAGE);
+    for event in [EventName::PageUpdated, EventName::PageRemoved] {
+        let gate = stage.stand_in.gate();
+        let reads = stage.stand_in.reads(1);
+        stage.tell(1, event).await;
+        eventually("a read", || async { (stage.stand_in.reads(1) > reads).then_some(()) }).await;
+        stage.let_pass(60 * MINUTE);
+        // A version that is the same either way: of what the site still shows, or of what it showed last.
+        if event == EventName::PageRemoved {
+            stage.stand_in.remove(1);
+        }
+        gate.open();
+        let on_road = stage.on_road(1).await.remove(0);
+        assert_eq!((on_road.is_drop(), on_road.envelope.version.order()), (event == EventName::PageRemoved, 1));
+        assert!(on_road.envelope.version.time_ms() < stage.now_ms() - 30 * 60_000, "{:?}", on_road.envelope.version);
+        stage.until_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn long_what_takes_longer_than_its_visibility_stays_in_hand() {
+    let mut stage = Stage::set(Wanted { visibility: Duration::from_secs(10), ..Wanted::default() }).await;
+    stage.stand_in.add_page(1, "p", PAGE);
+    let gate = stage.stand_in.gate();
+    stage.work();
+    stage.tell(1, EventName::PageUpdated).await;
+    eventually("a read", || async { (stage.stand_in.reads(1) == 1).then_some(()) }).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!((stage.depth().await.visible, stage.stand_in.reads(1)), (0, 1), "nobody else could take it");
+    gate.open();
+    stage.until_done("stored", 1).await;
+    stage.until_idle().await;
+    assert_eq!(stage.stand_in.reads(1), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 
 mod access;
 mod bad_input;
+mod explained;
+mod killed;
 mod long_apart;
+mod reindexed;
 
 use std::process::{Command, Output, Stdio};
 

@@ -104,3 +104,91 @@ fn of_known(explained: &Explained, known: &Known, stored: Option<&Stored>, unrea
         stored.version
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::admin::explain::json::{Fetch, Waiting};
+
+    /// A page that is stored as it was read.
+    fn well() -> Explained {
+        let explained = json!({
+            "site": "acme", "accountId": "docs", "page": "7", "webhookKey": "k", "advice": "",
+            "known": {
+                "title": "Home", "version": 3, "status": "current",
+                "lastEvent": { "name": "page_updated", "at": "" }, "lastFetch": { "result": "ok", "at": "" },
+            },
+            "stored": { "version": 3, "readAt": "", "payloadBytes": 9, "id": "" },
+            "waiting": { "pagesQueue": 0, "buffer": 0, "complete": true },
+            "dead": { "pagesQueue": [], "buffer": [], "lookedAt": 0, "complete": true },
+        });
+        serde_json::from_value(explained).unwrap()
+    }
+
+    fn advice(change: impl FnOnce(&mut Explained, &mut Known)) -> String {
+        let mut explained = well();
+        let mut known = explained.known.take().unwrap();
+        change(&mut explained, &mut known);
+        of(&Explained { known: Some(known), ..explained }, false)
+    }
+
+    fn fetched(known: &mut Known, result: &str) {
+        known.last_fetch = Some(Fetch { at: String::new(), result: result.to_owned() });
+    }
+
+    #[test]
+    fn what_has_come_to_its_end_is_told_by_what_is_stored() {
+        assert!(advice(|_, _| {}).starts_with("All is well: what is stored is version 3, current,"));
+        let archived = advice(|_, known| known.status = Some("archived".to_owned()));
+        assert!(archived.contains("version 3, archived,") && archived.contains("only to those who ask"), "{archived}");
+        let behind = advice(|_, known| known.version = 4);
+        assert!(behind.starts_with("Version 4 was read, and version 3 is stored"), "{behind}");
+        let lost = advice(|explained, _| explained.stored = None);
+        assert!(lost.contains("`hookcache ttl explain --account docs --flow page-links`"), "{lost}");
+        let dropped = advice(|explained, known| {
+            (explained.stored, known.status) = (None, Some("archived".to_owned()));
+        });
+        assert!(dropped.contains("confluence.archived is \"drop\""), "{dropped}");
+        let gone = advice(|explained, known| (explained.stored, known.status) = (None, None));
+        assert!(gone.starts_with("It is not there any more."), "{gone}");
+    }
+
+    #[test]
+    fn a_read_that_failed_or_never_came_is_told() {
+        let hidden = advice(|_, known| fetched(known, Fetched::NOT_FOUND));
+        assert!(hidden.contains("none that the credential may see"), "{hidden}");
+        let failed = advice(|_, known| fetched(known, "it answers 500"));
+        assert!(failed.starts_with("It could not be read last time"), "{failed}");
+        let never = advice(|_, known| known.last_fetch = None);
+        assert!(never.starts_with("It was never read"), "{never}");
+        let unread = of(&well(), true);
+        assert!(unread.starts_with("Its last event, page_updated, was not followed by a read. Look"), "{unread}");
+        let waiting = Waiting { pages_queue: None, buffer: None, complete: true };
+        let unread = of(&Explained { waiting, ..well() }, true);
+        assert!(unread.contains("It may still wait in the queue, which can't be looked into."), "{unread}");
+    }
+
+    /// Each stands in the way of all that come after it.
+    #[test]
+    fn the_first_thing_in_the_way_decides() {
+        let letter = json!({ "messageId": "m", "reason": "too-old", "detail": "16 days", "bodyBytes": 1 });
+        let letter = || serde_json::from_value(letter.clone()).unwrap();
+        let mut explained = well();
+        explained.known = None;
+        assert!(of(&explained, false).contains("`hookcache confluence reindex --site acme --full` finds it"));
+        explained.waiting.buffer = Some(1);
+        assert!(of(&explained, false).starts_with("It was read, and waits to be stored."));
+        explained.waiting.pages_queue = Some(2);
+        assert!(of(&explained, false).starts_with("It waits to be read: 2 of its events"));
+        explained.dead.buffer = vec![letter()];
+        let dead = of(&explained, false);
+        assert!(dead.starts_with("A dead letter holds what was read of it: too-old (16 days)."), "{dead}");
+        assert!(dead.ends_with("`hookcache dead-letters redrive m`."), "{dead}");
+        explained.dead.pages_queue = vec![letter()];
+        assert!(of(&explained, false).ends_with("`hookcache dead-letters redrive --queue pages m`."));
+        explained.not_active = Some("it is paused".to_owned());
+        assert_eq!(of(&explained, false), "Nothing of this site is read: it is paused.");
+    }
+}

@@ -325,7 +325,10 @@ async fn a_webhook_with_a_token_that_proves_nothing_is_refused() {
     }
     let good = stage.token(json!({"claims": claims, "secret": SECRET, "call": call(path)}));
     let (jwt, bearer, basic) = (format!("JWT {good}"), format!("Bearer {good}"), format!("Basic {good}"));
+    // `{"alg":"none","typ":"JWT"}`, with the claims of a good token.
+    let none = format!("JWT eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", good.split('.').nth(1).unwrap());
     for headers in [
+        vec![("authorization", none.as_str())],
         vec![],
         vec![("authorization", "")],
         vec![("authorization", good.as_str())],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hookcache::confluence::Product;
 use hookcache::pages::UNINSTALLED_RETENTION;
-use hookcache::registry::{JoinedBy, SiteState};
+use hookcache::registry::{Ended, JoinedBy, Lease, PageRow, Run, SiteState};
 use hookcache::source::confluence::{EventName, Lifecycle, PageTask, ReindexScope, What};
 
 use super::PAGE;
@@ -66,23 +66,28 @@ async fn the_pages_of_a_space_that_is_gone_are_looked_at_one_by_one() {
     assert_eq!(told, want.map(|page| format!("confluence:acme:page:{page}")));
     stage.until_idle().await;
     assert_eq!(stage.counted(r#"hookcache_pages_tasks_total{outcome="space"}"#), 1.0);
+    assert_eq!(stage.counted(r#"hookcache_pages_put_off_total{cause="late"}"#), 0.0, "what is to go is not waited for");
 }
 
 #[tokio::test]
 async fn a_space_of_more_pages_than_are_looked_at_at_once_is_looked_at_as_a_whole() {
-    let stage = Stage::at_work(Wanted::default()).await;
-    let row = |page| hookcache::registry::PageRow {
+    let mut wanted = Wanted::default();
+    // No page waits for its turn.
+    (wanted.options.tasks_in_hand_max, wanted.options.reads_per_site_max) = (128, 128);
+    wanted.client.requests_at_once = 64;
+    let stage = Stage::at_work(wanted).await;
+    let row = |page| PageRow {
         status: Some(hookcache::page::Status::Current),
         space_id: Some(7),
         version: 3,
-        ..hookcache::registry::PageRow::unread(page).gone(stage.now_ms() - 60_000)
+        ..PageRow::unread(page).gone(stage.now_ms() - 60_000)
     };
-    let rows: Vec<_> = (1..=250).map(row).collect();
+    let rows: Vec<_> = (1..=110).map(row).collect();
     stage.registry.note_read(&site("acme"), &rows).await.unwrap();
     let space = What::Space { space_key: None, space_id: Some(7), event: EventName::SpaceTrashed };
     stage.give(&stage.task("acme", space)).await;
-    stage.until_done("dropped", 250).await;
-    assert!(stage.on_road(250).await.iter().all(|on_road| on_road.is_drop()));
+    stage.until_done("dropped", 110).await;
+    assert!(stage.on_road(110).await.iter().all(|on_road| on_road.is_drop()));
 }
 
 #[tokio::test]
@@ -103,6 +108,16 @@ async fn a_reindex_is_asked_for_as_it_was_wanted() {
     stage.until_done("reindex", 1).await;
     stage.until_done("no-site", 1).await;
     assert_eq!(stage.asked().await, Some(ReindexScope::Since(5)));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_reindex_finds_it_by_the_time_of_asking_whatever_our_clock_says() {
+    let stage = Stage::at_work(Wanted::default()).await;
+    let task = stage.task("acme", What::Reindex(ReindexScope::Full));
+    let at_ms = task.at_ms + 60_000;
+    stage.give(&PageTask { at_ms, ..task }).await;
+    stage.until_done("reindex", 1).await;
+    assert_eq!(stage.registry.runs(&site("acme"), 1).await.unwrap()[0].asked_ms, at_ms);
 }
 
 #[tokio::test]
@@ -182,10 +197,42 @@ async fn a_site_that_an_operator_removes_is_purged_at_once() {
     stage.with_pages(1..=3).await;
     stage.registry.set_state(&site("acme"), SiteState::REMOVED, stage.now_ms()).await.unwrap();
     stage.lifecycle(Lifecycle::Uninstalled).await;
-    assert!(stage.on_road(4).await.iter().all(|on_road| on_road.is_drop()));
+    let on_road = stage.on_road(4).await;
+    assert!(on_road.iter().all(|on_road| on_road.is_drop()));
+    // A drop of a lower version than the stored one would leave it there.
+    let orders: Vec<u64> = on_road.iter().map(|on_road| on_road.envelope.version.order()).collect();
+    assert_eq!(orders, [0, 1, 1, 1], "the index, and three pages");
     eventually("a site forgotten", || async { stage.state().await.is_none().then_some(()) }).await;
     stage.until_idle().await;
     assert_eq!(stage.row(1).await, None);
+}
+
+#[tokio::test]
+async fn a_site_that_comes_back_after_some_of_its_pages_were_deleted_is_read_as_a_whole() {
+    // Room for a few of the drops.
+    let mut stage = Stage::set(Wanted { road_bytes_max: 4 << 10, ..Wanted::default() }).await;
+    let (id, now_ms) = (site("acme"), stage.now_ms());
+    let row = |page| PageRow {
+        status: Some(hookcache::page::Status::Current),
+        version: 3,
+        ..PageRow::unread(page).gone(now_ms - 60_000)
+    };
+    stage.registry.note_read(&id, &(1..=90).map(row).collect::<Vec<_>>()).await.unwrap();
+    stage.registry.ask_for_run(&id, ReindexScope::Full, now_ms).await.unwrap();
+    let run = stage.registry.claim_run("test", now_ms, now_ms + 1_000).await.unwrap().expect("it was asked for");
+    let (run, lease) =
+        (Run { began_ms: Some(now_ms), ..run }, Lease { owner: "test".to_owned(), until_ms: now_ms + 1_000 });
+    stage.registry.end_run(&run, &lease, &Ended { at_ms: now_ms, error: None }).await.unwrap();
+    assert_eq!(stage.registry.last_success(&id).await.unwrap(), (Some(now_ms), Some(now_ms)));
+
+    stage.registry.set_state(&id, SiteState::REMOVED, stage.now_ms()).await.unwrap();
+    stage.work();
+    assert!(stage.on_road(1).await[0].is_drop());
+    stage.stop().await;
+    stage.work();
+    stage.lifecycle(Lifecycle::Installed).await;
+    let scope = async || stage.registry.runs(&id, 1).await.unwrap().first().map(|run| (run.number, run.scope));
+    eventually("a full run", async || (scope().await == Some((2, ReindexScope::Full))).then_some(())).await;
 }
 
 #[tokio::test]

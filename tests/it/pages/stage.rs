@@ -21,8 +21,6 @@ use crate::support::confluence::ConfluenceStandIn;
 use crate::support::stack::series;
 use crate::support::{DEADLINE, TempDir, dead_letters, eventually};
 
-/// Longer than any test: what is taken stays hidden until it is put off or given back.
-const VISIBILITY: Duration = Duration::from_secs(600);
 const BYTES_MAX: u64 = 1 << 30;
 
 /// How a test wants the worker.
@@ -33,6 +31,8 @@ pub struct Wanted {
     pub client: confluence::Options,
     /// What the road may hold.
     pub road_bytes_max: u64,
+    /// For how long what is taken stays hidden.
+    pub visibility: Duration,
 }
 
 impl Default for Wanted {
@@ -52,6 +52,8 @@ impl Default for Wanted {
                 answer_bytes_max: 40 << 20,
             },
             road_bytes_max: BYTES_MAX,
+            // Longer than any test: until it is put off or given back.
+            visibility: Duration::from_secs(600),
         }
     }
 }
@@ -81,8 +83,8 @@ impl Stage {
             key_file: KeyFile::MadeAtFirst(folder.path().join("registry.key")),
         };
         let registry = Registry::open(options).await.expect("a new registry");
-        let (queue, tasks) = open(&folder, "pages.redb", BYTES_MAX);
-        let (road, envelopes) = open(&folder, "buffer.redb", wanted.road_bytes_max);
+        let (queue, tasks) = open(&folder, "pages.redb", &wanted, BYTES_MAX);
+        let (road, envelopes) = open(&folder, "buffer.redb", &wanted, wanted.road_bytes_max);
         let ahead_ms = Arc::<AtomicU64>::default();
         let stage = Self {
             stand_in: ConfluenceStandIn::start().await,
@@ -296,9 +298,9 @@ pub fn site(name: &str) -> SiteId {
     SiteId::parse(name).expect("a legal name")
 }
 
-fn open(folder: &TempDir, file: &str, bytes_max: u64) -> (Appender, Taker) {
+fn open(folder: &TempDir, file: &str, wanted: &Wanted, bytes_max: u64) -> (Appender, Taker) {
     let (path, wait) = (folder.path().join(file), Duration::from_millis(50));
-    let options = embedded::Options { path, visibility: VISIBILITY, wait, bytes_max };
+    let options = embedded::Options { path, visibility: wanted.visibility, wait, bytes_max };
     let (appender, taker) = embedded::open(options).expect("a new buffer");
     (Appender::Embedded(appender), Taker::Embedded(taker))
 }

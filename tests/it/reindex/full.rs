@@ -6,6 +6,8 @@ use hookcache::source::confluence::ReindexScope;
 use serde_json::json;
 
 use super::rig::{DAY, Rig, body};
+use crate::support::confluence::Odd;
+use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_site_is_read_to_the_end_of_its_list_and_told_to_be_complete() {
@@ -18,7 +20,7 @@ async fn a_new_site_is_read_to_the_end_of_its_list_and_told_to_be_complete() {
     }
     let page = serde_json::from_slice::<serde_json::Value>(&rig.stored(7).await.expect("stored").payload).unwrap();
     assert_eq!((&page["page"]["title"], &page["page"]["space"]), (&json!("Page 7"), &json!("DOC")));
-    let index = crate::support::eventually("the index is told", || rig.index()).await;
+    let index = eventually("the index is told", || rig.index()).await;
     assert_eq!(index["complete"], json!(true));
     assert_eq!(rig.registry.last_success(&rig.site).await.unwrap(), (run.began_ms, run.began_ms));
 }
@@ -75,6 +77,27 @@ async fn a_page_last_edited_in_2019_outlives_the_default_ttl() {
     assert_eq!(entry.expires_at_ms, None);
     rig.let_pass(2 * DAY);
     rig.until_stored(1, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_began_with_its_first_part_and_a_page_was_read_when_its_part_was_asked_for() {
+    let rig = Rig::start(150).await;
+    let gate = rig.confluence.gate();
+    let at = gate.clone();
+    rig.confluence.script(move |call| call.path.contains("cursor=").then(|| Odd::Gated(at.clone())));
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    eventually("the second part is asked for", async || (rig.lists() == 2).then_some(())).await;
+    rig.let_pass(DAY);
+    gate.open();
+    let run = rig.ended(number).await;
+    worker.stop().await;
+    // What was changed while it went on is for the next one to look at.
+    let half_a_day_ago = rig.now_ms() - DAY.as_millis() as u64 / 2;
+    assert!(run.began_ms.is_some_and(|began_ms| began_ms < half_a_day_ago), "{run:?}");
+    // And an event of that time wins over what the list says.
+    let stored = rig.until_stored(150, 1, "current").await;
+    assert!(stored.version.time_ms() < half_a_day_ago, "{stored:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

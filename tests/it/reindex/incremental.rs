@@ -25,6 +25,17 @@ async fn events_that_never_came_are_made_up_for_and_nothing_else_is_put() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_left_where_it_comes_to_what_was_seen_before() {
+    let rig = Rig::start(250).await;
+    (1..=250).for_each(|page| rig.confluence.change(page, |page| page.modified_ms -= 10 * DAY.as_millis() as u64));
+    rig.reindex(ReindexScope::Full).await;
+    rig.confluence.edit(3, &body(3, 2));
+    let lists = rig.lists();
+    let run = rig.reindex(ReindexScope::SinceLast).await;
+    assert_eq!((run.pages_seen, run.pages_changed, rig.lists() - lists), (1, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_since_a_moment_reaches_back_to_it_and_to_the_last_success_at_least() {
     let rig = Rig::start(3).await;
     rig.reindex(ReindexScope::Full).await;

@@ -76,6 +76,26 @@ async fn who_has_lost_the_lease_changes_nothing_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_a_lease_is_renewed_while_the_site_is_slow() {
+    let rig = Rig::start(1).await;
+    let gate = rig.confluence.gate();
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    eventually("the list is asked for", async || (rig.lists() == 1).then_some(())).await;
+    let until_ms = async || {
+        let mut database = rig.database().await;
+        let until = "SELECT lease_until_ms FROM runs";
+        sqlx::query_scalar::<_, i64>(until).fetch_one(&mut database).await.expect("SQLite")
+    };
+    let at_first = until_ms().await;
+    eventually("a renewal", async || (until_ms().await > at_first).then_some(())).await;
+    gate.open();
+    rig.ended(number).await;
+    worker.stop().await;
+    assert_eq!(rig.lists(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_goes_on_after_a_cut_at_any_point_and_repeats_a_part_at_most() {
     const CUTS: usize = 12;
     let seed = fastrand::u64(..);

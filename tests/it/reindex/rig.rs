@@ -8,7 +8,7 @@ use hookcache::buffer::{Appender, Taker, embedded};
 use hookcache::config::{Config, Sources, load};
 use hookcache::confluence::{self, Confluence, Credential, Product};
 use hookcache::consumer::{Consumer, Policy, RuleSource, Rulings};
-use hookcache::envelope::{Account, Clock, SiteId, Stamper, WebhookKey};
+use hookcache::envelope::{Account, Clock, SiteId, Stamper, WebhookKey, WireForm};
 use hookcache::outbound::Outbound;
 use hookcache::page::{Archived, index_key_of, key_of};
 use hookcache::registry::{self, Cadence, JoinedBy, Joining, KeyFile, PageRow, Registry, Run, Site, SiteState};
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::confluence::ConfluenceStandIn;
-use crate::support::{DEADLINE, TempDir, eventually};
+use crate::support::{DEADLINE, TempDir, eventually, eventually_within};
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 /// What the scheduled runs of a site have as their intervals, where a test has a schedule.
@@ -41,10 +41,12 @@ pub struct Rig {
     pub tasks: (Appender, Taker),
     pub metrics: Metrics,
     road: Appender,
+    off_road: Taker,
     writer: Writer,
     reader: Reader,
+    book: store::RuleBook,
     ahead_ms: Arc<AtomicU64>,
-    consumer: (CancellationToken, JoinHandle<()>),
+    consumer: Option<(CancellationToken, JoinHandle<()>)>,
     _folder: TempDir,
 }
 
@@ -71,8 +73,10 @@ impl Worker {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.consumer.0.cancel();
-        self.consumer.1.abort();
+        if let Some((stop, consumer)) = &self.consumer {
+            stop.cancel();
+            consumer.abort();
+        }
     }
 }
 
@@ -90,6 +94,13 @@ fn config() -> Config {
 impl Rig {
     /// With pages 1 to `pages` on the site, of version 1. Nothing is known of them yet.
     pub async fn start(pages: u64) -> Self {
+        let mut rig = Self::at_rest(pages, 1 << 30).await;
+        rig.consume();
+        rig
+    }
+
+    /// The same, while nobody takes from the road, which holds so many bytes.
+    pub async fn at_rest(pages: u64, road_bytes_max: u64) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let confluence = ConfluenceStandIn::start().await;
         confluence.add_space(7, "DOC");
@@ -99,40 +110,69 @@ impl Rig {
         let (key_file, path) = (folder.path().join("registry.key"), folder.path().join("registry.db"));
         let options = registry::Options::Sqlite { path: path.clone(), key_file: KeyFile::MadeAtFirst(key_file) };
         let registry = Registry::open(options).await.expect("a registry");
-        let [(road, taker), tasks] = ["buffer.redb", "pages.redb"].map(|file| open_buffer(&folder, file));
+        let (road, off_road) = open_buffer(&folder, "buffer.redb", road_bytes_max);
+        let tasks = open_buffer(&folder, "pages.redb", 1 << 30);
         let options = store::embedded::Options { path: folder.path().join("store.redb") };
         let (writer, reader, book) = store::embedded::open(options, clock(&ahead_ms)).expect("a store");
 
-        let metrics = Metrics::new();
-        let config = config();
-        let (rules, grants) = (Arc::new(config.ttl.clone()), Arc::new(config.grants()));
-        let policy = Policy::from_fn(move || Rulings { rules: rules.clone(), grants: grants.clone() });
-        let rules = RuleSource::new(policy, store::RuleBook::Embedded(book));
-        let (writer, options) = (Writer::Embedded(writer), config.consumer.clone());
-        let consumer = Consumer::new(taker, writer.clone(), rules, metrics.clone(), options, clock(&ahead_ms));
-        let stop = CancellationToken::new();
-        let consumer = (stop.clone(), tokio::spawn(consumer.run(stop)));
         let site = SiteId::parse("acme").expect("a legal name");
-        let reader = Reader::Embedded(reader);
         let rig = Self {
             confluence,
             site,
             registry,
             registry_path: path,
             tasks,
-            metrics,
+            metrics: Metrics::new(),
             road,
-            writer,
-            reader,
+            off_road,
+            writer: Writer::Embedded(writer),
+            reader: Reader::Embedded(reader),
+            book: store::RuleBook::Embedded(book),
             ahead_ms,
-            consumer,
+            consumer: None,
             _folder: folder,
         };
         rig.join(Product::Cloud).await;
         rig
     }
 
+    /// Takes from the road from now on.
+    pub fn consume(&mut self) {
+        let config = config();
+        let (rules, grants) = (Arc::new(config.ttl.clone()), Arc::new(config.grants()));
+        let policy = Policy::from_fn(move || Rulings { rules: rules.clone(), grants: grants.clone() });
+        let rules = RuleSource::new(policy, self.book.clone());
+        let (taker, writer, metrics) = (self.off_road.clone(), self.writer.clone(), self.metrics.clone());
+        let consumer = Consumer::new(taker, writer, rules, metrics, config.consumer.clone(), self.clock());
+        let stop = CancellationToken::new();
+        self.consumer = Some((stop.clone(), tokio::spawn(consumer.run(stop))));
+    }
+
+    /// Something of so many bytes, where there is room for it.
+    pub async fn put_on_road(&self, bytes: usize) {
+        let account = Account::parse("docs").expect("a legal name");
+        let body = "x".repeat(bytes).into();
+        // A refusal is what makes it full.
+        let _ = self.road.append(WireForm { id: "x".to_owned(), account, traceparent: None, body }).await;
+    }
+
+    pub async fn empty_road(&self) {
+        loop {
+            let messages = self.off_road.take(10).await.expect("a buffer");
+            if messages.is_empty() {
+                return;
+            }
+            let receipts: Vec<_> = messages.into_iter().map(|message| message.receipt).collect();
+            assert!(self.off_road.delete(&receipts).await.iter().all(Result::is_ok));
+        }
+    }
+
     pub async fn join(&self, product: Product) {
+        let credential = Some(Credential::Bearer("t".to_owned()));
+        self.join_by(JoinedBy::Operator, product, credential).await;
+    }
+
+    pub async fn join_by(&self, joined_by: JoinedBy, product: Product, credential: Option<Credential>) {
         let url = match product {
             Product::Cloud => self.confluence.cloud(),
             Product::DataCenter => self.confluence.data_center(),
@@ -145,12 +185,12 @@ impl Rig {
             api_base: url,
             display_url: None,
             aliases: Vec::new(),
-            joined_by: JoinedBy::Operator,
+            joined_by,
             state: SiteState::Active,
             added_ms: self.now_ms(),
             last_event_ms: None,
         };
-        let joining = Joining { site, credential: Some(Credential::Bearer("t".to_owned())), hook_secret: None };
+        let joining = Joining { site, credential, hook_secret: None };
         self.registry.join(&joining, 0).await.expect("a registry");
     }
 
@@ -213,7 +253,7 @@ impl Rig {
             let runs = self.registry.runs(&self.site, 20).await.expect("a registry");
             runs.into_iter().find(|run| run.number == number && run.ended.is_some())
         };
-        eventually(&format!("the end of run {number}"), run).await
+        eventually_within(4 * DEADLINE, &format!("the end of run {number}"), run).await
     }
 
     /// Runs to a good end.
@@ -310,12 +350,12 @@ impl Rig {
     }
 }
 
-fn open_buffer(folder: &TempDir, file: &str) -> (Appender, Taker) {
+fn open_buffer(folder: &TempDir, file: &str, bytes_max: u64) -> (Appender, Taker) {
     let options = embedded::Options {
         path: folder.path().join(file),
         visibility: Duration::from_secs(60),
         wait: Duration::from_secs(1),
-        bytes_max: 1 << 30,
+        bytes_max,
     };
     let (appender, taker) = embedded::open(options).expect("a buffer");
     (Appender::Embedded(appender), Taker::Embedded(taker))

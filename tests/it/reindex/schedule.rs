@@ -26,6 +26,17 @@ async fn a_new_site_is_asked_for_as_a_whole_and_after_that_by_the_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_a_run_that_nobody_opens_is_not_asked_for_at_every_look() {
+    let rig = Rig::start(1).await;
+    let worker = rig.worker_with(WEEKLY);
+    eventually("a task", async || (rig.tasks.1.depth().await.unwrap().visible == 1).then_some(())).await;
+    // Some looks more.
+    tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+    assert_eq!(rig.tasks.1.depth().await.unwrap().visible, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_tell_of_runs_and_of_how_far_it_is_behind() {
     use crate::support::stack::series;
     let rig = Rig::start(1).await;

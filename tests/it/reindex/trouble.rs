@@ -1,13 +1,15 @@
 //! What goes wrong while a site is read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use hookcache::registry::{Run, SiteState};
+use hookcache::confluence::{Credential, Product};
+use hookcache::registry::{JoinedBy, Run, SiteState};
 use hookcache::source::confluence::ReindexScope;
 use serde_json::json;
 
 use super::rig::{DAY, Rig};
-use crate::support::confluence::Odd;
+use crate::support::confluence::{Call, Odd};
 use crate::support::eventually;
 
 fn is_list(path: &str) -> bool {
@@ -50,7 +52,7 @@ async fn a_site_that_wants_to_be_left_alone_for_long_keeps_nobody_busy_and_is_no
     // Nobody can claim it before.
     let claim = async || rig.registry.claim_run("other", rig.now_ms(), rig.now_ms() + 1_000).await.unwrap();
     assert_eq!(claim().await, None);
-    rig.let_pass(std::time::Duration::from_secs(901));
+    rig.let_pass(Duration::from_secs(901));
     let worker = rig.worker();
     rig.ended(number).await;
     worker.stop().await;
@@ -68,6 +70,73 @@ async fn a_site_that_is_down_for_a_while_costs_time_and_no_part_is_read_twice() 
     });
     let run = rig.reindex(ReindexScope::Full).await;
     assert_eq!((run.pages_seen, rig.lists(), run.waiting), (250, 5, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_answer_that_makes_no_sense_fails_no_run() {
+    let rig = Rig::start(150).await;
+    answer_list(&rig, 1, Odd::Text("<html>".to_owned()));
+    let run = rig.reindex(ReindexScope::Full).await;
+    assert_eq!((run.pages_seen, rig.lists()), (150, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_done_only_when_the_road_has_all_of_it() {
+    const FULL: usize = 256 << 10;
+    let mut rig = Rig::at_rest(150, FULL as u64).await;
+    // In ever smaller pieces.
+    for bytes in [FULL / 8, FULL / 64, 1_000, 100, 10].into_iter().flat_map(|bytes| [bytes; 16]) {
+        rig.put_on_road(bytes).await;
+    }
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    let waits = async || rig.run().await.filter(|run| run.waiting.is_some());
+    let run = eventually("it waits", waits).await;
+    worker.stop().await;
+    assert_eq!((run.pages_seen, run.cursor.clone()), (0, None), "{run:?}");
+    assert!(run.waiting.as_ref().is_some_and(|waiting| waiting.why.contains("full")), "{run:?}");
+    assert_eq!(rig.registry.pages_known(&rig.site).await.unwrap(), 0, "and none of it is noted");
+    rig.empty_road().await;
+    rig.consume();
+    rig.let_pass(Duration::from_secs(60));
+    let worker = rig.worker();
+    let run = rig.ended(number).await;
+    worker.stop().await;
+    assert_eq!((run.ended.and_then(|ended| ended.error), run.pages_seen), (None, 150));
+    for page in 1..=150 {
+        rig.until_stored(page, 1, "current").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_whose_tokens_come_with_its_events_is_waited_for() {
+    let rig = Rig::start(150).await;
+    let day_ms = DAY.as_millis() as u64;
+    let forge = |token: &str, expires_ms| Some(Credential::Forge { token: token.to_owned(), expires_ms });
+    let refused = |call: &Call| (call.authorization != "Bearer good").then_some(Odd::Status(401));
+    rig.confluence.script(refused);
+    let mut number = None;
+    for (credential, why) in [
+        (None, "has sent no token yet"),
+        (forge("good", rig.now_ms() - 1), "has expired"),
+        (forge("refused", rig.now_ms() + day_ms), "401"),
+    ] {
+        rig.join_by(JoinedBy::Forge, Product::Cloud, credential).await;
+        if number.is_none() {
+            number = Some(rig.ask(ReindexScope::Full).await);
+        }
+        let worker = rig.worker();
+        let waits = async || rig.run().await?.waiting.filter(|waiting| waiting.why.contains(why));
+        let waiting = eventually(&format!("it waits, as its token {why}"), waits).await;
+        assert!(waiting.why.contains("the next event of the site brings a new one"), "{waiting:?}");
+        worker.stop().await;
+        rig.let_pass(Duration::from_secs(61));
+    }
+    rig.join_by(JoinedBy::Forge, Product::Cloud, forge("good", rig.now_ms() + day_ms)).await;
+    let worker = rig.worker();
+    let run = rig.ended(number.expect("it was asked for")).await;
+    worker.stop().await;
+    assert_eq!((run.ended.and_then(|ended| ended.error), run.pages_seen), (None, 150));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,4 +273,30 @@ async fn nothing_is_put_for_a_site_that_was_removed_while_its_list_was_read() {
     // It ends what it does before it stops.
     worker.stop().await;
     assert_eq!((rig.lists(), rig.stored(101).await, rig.run().await), (2, None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_removed_in_mid_sweep_is_left_as_it_is_for_whoever_removes_it() {
+    let rig = Rig::start(60).await;
+    rig.reindex(ReindexScope::Full).await;
+    rig.until_stored(60, 1, "current").await;
+    (1..=50).for_each(|page| rig.confluence.remove(page));
+    let (registry, site) = (rig.registry.clone(), rig.site.clone());
+    let runtime = tokio::runtime::Handle::current();
+    rig.confluence.script(move |call| {
+        // In the second step of the sweep.
+        if call.path.contains("/pages/30?") {
+            tokio::task::block_in_place(|| runtime.block_on(registry.forget_site(&site))).expect("a registry");
+        }
+        None
+    });
+    let worker = rig.worker();
+    rig.ask(ReindexScope::Full).await;
+    rig.until_gone(20).await;
+    eventually("the site is gone", async || rig.registry.site(&rig.site).await.unwrap().is_none().then_some(())).await;
+    // It ends what it does before it stops.
+    worker.stop().await;
+    assert_eq!((rig.run().await, rig.row(60).await), (None, None));
+    rig.until_stored(21, 1, "current").await;
+    assert_eq!(rig.confluence.reads(41), 0, "and nobody asks for more of it");
 }
