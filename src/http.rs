@@ -14,6 +14,7 @@
 //! | `watch` | when a connection last moved |
 //! | `body` | reading a body within its limits |
 //! | `data` | the data plane's calls |
+//! | `proxied` | a webhook that another server has read |
 //! | `answer` | answers and their headers |
 //! | `probes` | health, readiness and metrics; the plane's OpenAPI document and its page |
 
@@ -23,6 +24,7 @@ mod connection;
 mod data;
 pub mod limits;
 mod probes;
+mod proxied;
 mod routes;
 mod watch;
 
@@ -52,6 +54,7 @@ use limits::{ACCEPT_PAUSE, BODIES_BYTES_MAX, CONTROL_BODY_BYTES_MAX, PATH_BYTES_
 
 pub use data::Data;
 pub use probes::Probes;
+pub use proxied::{refused, webhook};
 pub use routes::Route;
 
 /// What an operator may set, per listener.
