@@ -29,7 +29,7 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
     let reindex = reindex(fields);
     let reading = reading::read(fields);
     let url = fields.url("registry.url", &["postgres", "postgresql"]);
-    let key = key(fields);
+    let key = key(fields)?;
     let registry = match (url, key) {
         (Some(url), Some(key)) => registry::Options::Postgres { url, key },
         (Some(_), None) => {
@@ -46,8 +46,8 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
     Some(Read { hooks: hooks?, registry, reindex: reindex?, reading: reading? })
 }
 
-/// What seals the secrets, where it is set.
-fn key(fields: &mut Fields<'_>) -> Option<Key> {
+/// What seals the secrets; `Some(None)` where it is not set, and `None` only where a fault says why.
+fn key(fields: &mut Fields<'_>) -> Option<Option<Key>> {
     let file = fields.optional("registry.key_file").map(|path| Key::File(path.into()));
     let is_key = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let text = fields.parsed("registry.key", |text| match text.trim() {
@@ -55,11 +55,13 @@ fn key(fields: &mut Fields<'_>) -> Option<Key> {
         text if is_key(text) => Ok(Some(Key::Text(text.to_owned()))),
         _ => Err("must be 64 hexadecimal digits, as `openssl rand -hex 32` makes them".to_owned()),
     });
-    let text = text.flatten();
-    if file.is_some() && text.is_some() {
-        fields.refuse("registry.key", "is at odds with registry.key_file: set one of them");
+    match (file, text?) {
+        (Some(_), Some(_)) => {
+            fields.refuse("registry.key", "is at odds with registry.key_file: set one of them");
+            None
+        }
+        (file, text) => Some(file.or(text)),
     }
-    file.or(text)
 }
 
 fn reindex(fields: &mut Fields<'_>) -> Option<ReindexOptions> {

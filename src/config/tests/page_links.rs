@@ -54,7 +54,7 @@ fn the_key_of_the_registry_may_stand_in_a_variable_and_is_never_shown() {
     assert!(!format!("{:?}", loaded.config).contains(&digits));
     assert_eq!(shown(&of_file("").unwrap(), "registry.key").shown_value, "\"\"");
     for (text, part) in [
-        (in_place("5ece7"), "registry.key (file test.toml): was \"***\"; must be 64 hexadecimal digits"),
+        (in_place("5ece7"), "registry.key (file test.toml): was \"***\", must be 64 hexadecimal digits"),
         (in_place("7").replace("\"7\"", "5347"), "registry.key (file test.toml): was a integer"),
         (format!("{}key_file = \"key\"\n", in_place(&digits)), "registry.key (file test.toml): is at odds with"),
     ] {

@@ -58,12 +58,14 @@ async fn what_is_no_webhook_is_a_problem_and_what_is_no_request_an_error_that_no
     assert_eq!(world.tasks(2).await.len(), 2);
 }
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn a_configuration_that_a_function_cannot_have_is_refused_at_start_with_its_key() {
     let on = [("HOOKCACHE_CONFLUENCE__ENABLED", "true")];
     let registry = [("HOOKCACHE_REGISTRY__URL", "postgres://u:s3cr3t@127.0.0.1:1/db")];
     let key = [("HOOKCACHE_REGISTRY__KEY", "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e")];
-    let cases: [(&[&[(&str, &str)]], &[&str]); 5] = [
+    let cases: [(&[Variables<'_>], &[&str]); 5] = [
         (&[&registry, &key], &["confluence.enabled"]),
         (&[&on], &["registry.url", "HOOKCACHE_REGISTRY__URL"]),
         (&[&on, &registry], &["registry.key_file"]),
