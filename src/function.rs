@@ -1,22 +1,28 @@
-//! The function: the consumer on AWS Lambda, from its configuration to the [`Handler`] that each batch is handed to.
+//! The functions: parts of hookcache on AWS Lambda, from their configuration to what each event is handed to.
 //!
-//! A joiner, as `app` is for the server, and configured in the same way: `hookcache.toml`, and `HOOKCACHE_*` variables
+//! Joiners, as `app` is for the server, and configured in the same way: `hookcache.toml`, and `HOOKCACHE_*` variables
 //! over it. The file is the one that `HOOKCACHE_CONFIG` names or whose text `HOOKCACHE_CONFIG_TEXT` holds, otherwise the
-//! one that lies beside the program in its zip. There is no reload: who changes the configuration deploys anew. TTL rules
-//! that operators set while it runs lie in the store, as everywhere.
+//! one that lies beside the program in its zip. There is no reload: who changes the configuration deploys anew.
 //!
-//! It opens no listener and no connection that reads, and needs no permission on the queue: Lambda itself takes from
-//! it, and deletes. To bury, it needs `sqs:SendMessage` on the dead-letter queue.
+//! | file | holds |
+//! | --- | --- |
+//! | `consumer` | batches of the queue, into the store |
+//! | `webhooks` | webhooks of Confluence, into the queue of page links |
+//! | `proxy` | API Gateway's events and answers; pure |
+
+pub mod consumer;
+#[cfg(feature = "server")]
+pub mod proxy;
+#[cfg(feature = "server")]
+pub mod webhooks;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::buffer::{Burier, sqs};
-use crate::config::{Access, BufferOptions, Config, ConfigError, Sources, StoreOptions, load};
-use crate::consumer::{Handler, Policy, RuleSource, Rulings};
-use crate::envelope::Clock;
-use crate::store::{self, RuleBook, Writer};
-use crate::telemetry::logs;
+use crate::buffer::sqs;
+use crate::config::{BufferOptions, ConfigError, Sources};
+#[cfg(feature = "server")]
+use crate::registry;
+use crate::store;
 
 /// The folder into which Lambda unpacks the zip.
 const FOLDER_VARIABLE: &str = "LAMBDA_TASK_ROOT";
@@ -31,8 +37,13 @@ pub enum StartError {
     Store(#[from] store::redis::OpenError),
     #[error("{0}")]
     Buffer(#[from] sqs::OpenError),
+    #[cfg(feature = "server")]
+    #[error("{0}")]
+    Registry(#[from] registry::OpenError),
     #[error("{key}: is not set, and a function has no disk of its own: {wanted}")]
     Embedded { key: &'static str, wanted: &'static str },
+    #[error("confluence.enabled: is false, so there is no webhook to receive: set it to true")]
+    NoPageLinks,
 }
 
 /// The sources of this process.
@@ -45,42 +56,12 @@ pub fn sources() -> Sources {
     }
 }
 
-/// Opens it, and starts logging. Asks no one: a store that is away is no error. Needs a Tokio runtime.
-pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
-    let config = load(sources)?.config;
-    logs::init(config.log.level, config.log.format);
-    let grants = Arc::new(config.grants());
-    if grants.callers.is_none() && config.access != Access::OpenAnywhere {
-        tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
-    }
-    let (writer, book) = open_store(&config)?;
-    let burier = Burier::Sqs(sqs::Burier::new(queues(&config)?)?);
-    let rules = Arc::new(config.ttl);
-    let policy = Policy::from_fn(move || Rulings { rules: rules.clone(), grants: grants.clone() });
-    Ok(Handler::new(writer, RuleSource::new(policy, book), burier, clock))
-}
-
-fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
-    match &config.store {
+/// A queue, which no function has on a disk. `key` and `wanted` say what to set where it would be there.
+#[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "there is no embedded queue to refuse"))]
+fn on_sqs(options: &BufferOptions, key: &'static str, wanted: &'static str) -> Result<sqs::Options, StartError> {
+    match options {
         #[cfg(feature = "embedded")]
-        StoreOptions::Embedded(_) => {
-            Err(StartError::Embedded { key: "store.url", wanted: "set the URL of a Redis (HOOKCACHE_STORE__URL)" })
-        }
-        StoreOptions::Redis(options) => {
-            // The reader goes before it has connected.
-            let (writer, _, book) = store::redis::open(options)?;
-            Ok((Writer::Redis(writer), RuleBook::Redis(book)))
-        }
-    }
-}
-
-fn queues(config: &Config) -> Result<sqs::Options, StartError> {
-    match &config.buffer {
-        #[cfg(feature = "embedded")]
-        BufferOptions::Embedded(_) => Err(StartError::Embedded {
-            key: "buffer.queue_url",
-            wanted: "set the URL of the queue that it is fed from",
-        }),
+        BufferOptions::Embedded(_) => Err(StartError::Embedded { key, wanted }),
         BufferOptions::Sqs(options) => Ok(options.clone()),
     }
 }

@@ -15,6 +15,7 @@
 //! | `body` | reading a body within its limits |
 //! | `data` | the data plane's calls |
 //! | `query` | what a call says in its path and its query |
+//! | `proxied` | a webhook that another server has read |
 //! | `answer` | answers and their headers |
 //! | `probes` | health, readiness and metrics; the plane's OpenAPI document and its page |
 
@@ -25,6 +26,7 @@ mod data;
 pub mod limits;
 mod probes;
 mod query;
+mod proxied;
 mod routes;
 mod watch;
 
@@ -54,6 +56,7 @@ use limits::{ACCEPT_PAUSE, BODIES_BYTES_MAX, CONTROL_BODY_BYTES_MAX, PATH_BYTES_
 
 pub use data::Data;
 pub use probes::Probes;
+pub use proxied::{refused, webhook};
 pub use routes::Route;
 
 /// What an operator may set, per listener.

@@ -34,7 +34,7 @@ mod runs;
 mod seal;
 mod sites;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, OnceCell};
@@ -61,7 +61,7 @@ struct Inner {
     database: Database,
     /// How an error names it.
     name: String,
-    key_file: KeyFile,
+    key: Key,
     /// Filled once the tables are there and the key is known to fit: at the opening, or by the first call that finds
     /// PostgreSQL.
     seal: OnceCell<Seal>,
@@ -73,39 +73,40 @@ struct Inner {
 pub enum Options {
     Sqlite {
         path: PathBuf,
-        key_file: KeyFile,
+        key: Key,
     },
     /// The URL may hold a password.
     Postgres {
         url: String,
-        key_file: PathBuf,
+        key: Key,
     },
 }
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Sqlite { path, key_file } => {
-                f.debug_struct("Sqlite").field("path", path).field("key_file", key_file).finish()
-            }
-            Self::Postgres { key_file, .. } => {
-                f.debug_struct("Postgres").field("key_file", key_file).finish_non_exhaustive()
-            }
+            Self::Sqlite { path, key } => f.debug_struct("Sqlite").field("path", path).field("key", key).finish(),
+            Self::Postgres { key, .. } => f.debug_struct("Postgres").field("key", key).finish_non_exhaustive(),
         }
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyFile {
-    Given(PathBuf),
-    /// Made, with a random key, where the registry is made.
+/// Where the key is: 64 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Key {
+    File(PathBuf),
+    /// A file that is made, with a random key, where the registry is made.
     MadeAtFirst(PathBuf),
+    /// The digits themselves, for a process that has no files of its own.
+    Text(String),
 }
 
-impl KeyFile {
-    fn path(&self) -> &Path {
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Given(path) | Self::MadeAtFirst(path) => path,
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::MadeAtFirst(path) => f.debug_tuple("MadeAtFirst").field(path).finish(),
+            Self::Text(_) => f.debug_tuple("Text").finish_non_exhaustive(),
         }
     }
 }
@@ -337,27 +338,26 @@ const KEY_CHECK_TEXT: &str = "hookcache";
 impl Registry {
     /// Opens it. SQLite is there when it returns; a PostgreSQL that is not there is waited for by whoever needs it.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let of = |database, name, key_file| {
-            Self(Arc::new(Inner { database, name, key_file, seal: OnceCell::new(), run_asked: Notify::new() }))
+        let of = |database, name, key| {
+            Self(Arc::new(Inner { database, name, key, seal: OnceCell::new(), run_asked: Notify::new() }))
         };
         match options {
-            Options::Sqlite { path, key_file } => {
+            Options::Sqlite { path, key } => {
                 let name = path.display().to_string();
                 let opened = Database::sqlite(&path).await;
-                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key_file);
+                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key);
                 registry.prepared().await.map_err(NotPrepared::into_refusal)?;
                 let of_former_process = "UPDATE runs SET lease_owner = NULL, lease_until_ms = NULL";
                 let freed = registry.0.database.write(of_former_process, vec![]).await;
                 freed.map_err(|fault| OpenError(Unavailable::from(fault).to_string()))?;
                 Ok(registry)
             }
-            Options::Postgres { url, key_file } => {
+            Options::Postgres { url, key } => {
                 let name = "registry.url".to_owned();
                 let opened = Database::postgres(&url);
-                let key_file = KeyFile::Given(key_file);
-                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key_file);
+                let registry = of(opened.map_err(|error| refused(&name, error))?, name, key);
                 // A key that can't be read needs no database to be found out.
-                Seal::read(&registry.0.key_file)?;
+                Seal::read(&registry.0.key)?;
                 match registry.prepared().await {
                     Err(NotPrepared::Refused(error)) => return Err(error),
                     Err(NotPrepared::Away(error)) => tracing::warn!(%error, "the registry is not there yet"),
@@ -393,21 +393,21 @@ impl Registry {
     }
 
     async fn prepare(&self) -> Result<Seal, NotPrepared> {
-        let Inner { database, key_file, name, .. } = &*self.0;
+        let Inner { database, key, name, .. } = &*self.0;
         database.migrate().await.map_err(|error| match error {
             ConnectError::Away(text) => NotPrepared::Away(Unavailable(text)),
             ConnectError::Wrong(_) => NotPrepared::Refused(refused(name, error)),
         })?;
         if self.kept_check().await?.is_none() {
-            let seal = Seal::read_or_make(key_file)?;
+            let seal = Seal::read_or_make(key)?;
             let sealed = seal.seal(KEY_CHECK_LABEL, KEY_CHECK_TEXT);
             // Of several processes that come first at once, one is the first.
             let insert = "INSERT INTO registry_facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
             database.write(insert, vec![KEY_CHECK.into(), sealed.into()]).await?;
         }
-        let seal = Seal::read(key_file)?;
+        let seal = Seal::read(key)?;
         let kept = self.kept_check().await?.unwrap_or_default();
-        if fits(&seal, &kept) { Ok(seal) } else { Err(another_key(key_file).into()) }
+        if fits(&seal, &kept) { Ok(seal) } else { Err(another_key(key).into()) }
     }
 
     async fn kept_check(&self) -> Result<Option<String>, Fault> {
@@ -422,11 +422,14 @@ fn fits(seal: &Seal, kept_check: &str) -> bool {
     seal.open(KEY_CHECK_LABEL, kept_check).as_deref() == Ok(KEY_CHECK_TEXT)
 }
 
-fn another_key(key_file: &KeyFile) -> OpenError {
+fn another_key(key: &Key) -> OpenError {
+    let what = match key {
+        Key::File(path) | Key::MadeAtFirst(path) => format!("registry.key_file: {} holds", path.display()),
+        Key::Text(_) => "registry.key: is".to_owned(),
+    };
     OpenError(format!(
-        "registry.key_file: {} holds another key than the one that the secrets of this registry are sealed with; set it \
-         to that key. Where that key is lost, so are the secrets: take a new registry, and add the sites again",
-        key_file.path().display()
+        "{what} another key than the one that the secrets of this registry are sealed with; set it to that key. Where that \
+         key is lost, so are the secrets: take a new registry, and add the sites again",
     ))
 }
 

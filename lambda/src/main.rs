@@ -13,7 +13,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use hookcache::buffer::{Delivery, MessageId, Receipt};
 use hookcache::consumer::Handler;
 use hookcache::envelope::Clock;
-use hookcache::function;
+use hookcache::function::{self, consumer};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 /// One thread: a function mostly has less than one core.
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
-    let handler = function::open(&function::sources(), Clock::system()).map_err(|error| error.to_string())?;
+    let handler = consumer::open(&function::sources(), Clock::system()).map_err(|error| error.to_string())?;
     handler.warm_up().await;
     let answer = service_fn(|event| answer(&handler, event));
     lambda_runtime::run(answer).await.map_err(|error| format!("the Runtime API failed: {error}"))

@@ -37,6 +37,9 @@ const URLS: [&str; 10] = [
     "confluence.connect_keys_url",
 ];
 
+/// Keys whose value is a secret as a whole.
+const SECRETS: [&str; 1] = ["registry.key"];
+
 /// Where settings come from, beside the compiled-in defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -320,11 +323,14 @@ pub(super) fn show(key: &str, value: &Value) -> String {
 fn show_whole(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if URLS.contains(&key) => format!("{:?}", urls::redact(text)),
+        Value::String(text) if SECRETS.contains(&key) && !text.is_empty() => "\"***\"".to_owned(),
         Value::String(text) => format!("{text:?}"),
         Value::Array(items) if FILE_ONLY.contains(&key) => format!("[{}]", counted(items.len())),
         Value::Table(table) if FILE_ONLY.contains(&key) => format!("{{{}}}", counted(table.len())),
-        // Whatever stands in place of a URL or of a list of secrets is not shown at all.
-        _ if URLS.contains(&key) || FILE_ONLY.contains(&key) => format!("a {}", value.type_str()),
+        // Whatever stands in place of a URL, of a secret or of a list of them is not shown at all.
+        _ if [&URLS[..], &SECRETS, &FILE_ONLY].iter().any(|keys| keys.contains(&key)) => {
+            format!("a {}", value.type_str())
+        }
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(|item| show_whole("", item)).collect();
             format!("[{}]", items.join(", "))

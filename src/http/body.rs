@@ -83,7 +83,7 @@ pub async fn read(
     }
 }
 
-fn too_large(bytes_max: usize, size: u64) -> Problem {
+pub fn too_large(bytes_max: usize, size: u64) -> Problem {
     let detail = format!("a body of this call may take {bytes_max} bytes: send less at once");
     Problem::new(Code::BodyTooLarge, detail).with_size(bytes_max as u64, size)
 }

@@ -2,7 +2,7 @@
 
 use super::database::{ConnectError, Database, Fault};
 use super::seal::Seal;
-use super::{KEY_CHECK, KeyFile, Options};
+use super::{KEY_CHECK, Key, Options};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +27,21 @@ pub enum State {
 
 pub async fn inspect(options: &Options) -> Inspected {
     match options {
-        Options::Sqlite { path, key_file } => {
+        Options::Sqlite { path, key } => {
             let state = match path.exists() {
-                true => state(Database::sqlite_to_look_at(path), &path.display().to_string(), key_file).await,
+                true => state(Database::sqlite_to_look_at(path), &path.display().to_string(), key).await,
                 false => State::Empty,
             };
             Inspected { state, proves_itself: None }
         }
-        Options::Postgres { url, key_file } => {
-            let key_file = KeyFile::Given(key_file.clone());
-            let state = state(Database::postgres(url), "registry.url", &key_file).await;
+        Options::Postgres { url, key } => {
+            let state = state(Database::postgres(url), "registry.url", key).await;
             Inspected { state, proves_itself: Database::proves_itself(url) }
         }
     }
 }
 
-async fn state(opened: Result<Database, ConnectError>, name: &str, key_file: &KeyFile) -> State {
+async fn state(opened: Result<Database, ConnectError>, name: &str, key: &Key) -> State {
     let looked = async {
         let database = opened?;
         if !database.has_tables().await? {
@@ -57,16 +56,16 @@ async fn state(opened: Result<Database, ConnectError>, name: &str, key_file: &Ke
         Err(ConnectError::Away(why)) => return State::Away(why),
         Err(error) => return State::Refused(super::refused(name, error).to_string()),
     };
-    let seal = match (&check, key_file) {
+    let seal = match (&check, key) {
         // Made with the tables.
-        (None, KeyFile::MadeAtFirst(_)) => return State::Empty,
-        _ => Seal::read(key_file),
+        (None, Key::MadeAtFirst(_)) => return State::Empty,
+        _ => Seal::read(key),
     };
     match (seal, check) {
         (Err(error), _) => State::Refused(error.to_string()),
         (Ok(_), None) => State::Empty,
         (Ok(seal), Some(check)) if super::fits(&seal, &check) => State::Fine,
-        (Ok(_), Some(_)) => State::Refused(super::another_key(key_file).to_string()),
+        (Ok(_), Some(_)) => State::Refused(super::another_key(key).to_string()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Secrets, sealed before they reach the database: AES-256-GCM under the key of `registry.key_file`.
+//! Secrets, sealed before they reach the database: AES-256-GCM under the key of `registry.key_file` or
+//! `registry.key`.
 //!
 //! What is sealed is bound to its site and its column, so that a row copied over another's opens nothing. Nothing here
 //! is printed: neither key nor secret has a `Debug`.
@@ -11,14 +12,14 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
-use super::{KeyFile, OpenError};
+use super::{Key, OpenError};
 
 const KEY_BYTES: usize = 32;
 /// A key file is 64 digits and a line end; what is larger is something else.
 const KEY_FILE_BYTES_MAX: u64 = 1024;
 /// Before what is sealed, so that another way to seal can come one day.
 const FORM: &str = "a1:";
-const KEY: &str = "registry.key_file";
+const KEY_FILE: &str = "registry.key_file";
 
 /// What a secret is sealed for.
 #[derive(Clone, Copy)]
@@ -43,33 +44,39 @@ pub struct Seal(Arc<RandomizedNonceKey>);
 pub struct Broken;
 
 impl Seal {
-    pub fn read(file: &KeyFile) -> Result<Self, OpenError> {
-        let path = file.path();
+    pub fn read(key: &Key) -> Result<Self, OpenError> {
+        let path = match key {
+            Key::File(path) | Key::MadeAtFirst(path) => path,
+            Key::Text(digits) => {
+                let refused = || OpenError("registry.key: must be 64 hexadecimal digits".to_owned());
+                return Self::of_digits(digits).ok_or_else(refused);
+            }
+        };
         let shown = path.display();
         match read(path) {
             Ok(Some(digits)) => Self::of_digits(&digits).ok_or_else(|| {
                 OpenError(format!(
-                    "{KEY}: {shown} must hold 64 hexadecimal digits, as `openssl rand -hex 32` makes them"
+                    "{KEY_FILE}: {shown} must hold 64 hexadecimal digits, as `openssl rand -hex 32` makes them"
                 ))
             }),
             Ok(None) => Err(OpenError(format!(
-                "{KEY}: {shown} is missing, so the secrets of the registry can't be read: bring the file back from its \
-                 copy, or set {KEY} to where it is"
+                "{KEY_FILE}: {shown} is missing, so the secrets of the registry can't be read: bring the file back from its \
+                 copy, or set {KEY_FILE} to where it is"
             ))),
             Err(error) => {
-                Err(OpenError(format!("{KEY}: {shown} can't be read ({error}); allow it, or correct the path")))
+                Err(OpenError(format!("{KEY_FILE}: {shown} can't be read ({error}); allow it, or correct the path")))
             }
         }
     }
 
     /// Reads the key, or makes one where there is no file and that is allowed. For a registry that holds no secret yet.
-    pub fn read_or_make(file: &KeyFile) -> Result<Self, OpenError> {
-        let KeyFile::MadeAtFirst(path) = file else { return Self::read(file) };
+    pub fn read_or_make(key: &Key) -> Result<Self, OpenError> {
+        let Key::MadeAtFirst(path) = key else { return Self::read(key) };
         let made = if path.exists() { Ok(()) } else { make(path) };
         match made {
-            Ok(()) => Self::read(file),
+            Ok(()) => Self::read(key),
             Err(error) => Err(OpenError(format!(
-                "{KEY}: {} can't be made ({error}); allow it, or set {KEY} to a file with 64 hexadecimal digits",
+                "{KEY_FILE}: {} can't be made ({error}); allow it, or set {KEY_FILE} to a file with 64 hexadecimal digits",
                 path.display()
             ))),
         }
@@ -175,11 +182,12 @@ mod tests {
     fn a_key_that_is_made_is_for_its_owner_alone_and_is_never_made_twice() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let file = KeyFile::MadeAtFirst(folder.path().join("registry.key"));
-        let sealed = Seal::read_or_make(&file).unwrap().seal(LABEL, "x");
-        let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
+        let path = folder.path().join("registry.key");
+        let key = Key::MadeAtFirst(path.clone());
+        let sealed = Seal::read_or_make(&key).unwrap().seal(LABEL, "x");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(Seal::read_or_make(&file).unwrap().open(LABEL, &sealed).as_deref(), Ok("x"));
+        assert_eq!(Seal::read_or_make(&key).unwrap().open(LABEL, &sealed).as_deref(), Ok("x"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -187,8 +195,8 @@ mod tests {
     fn a_key_file_that_is_none_is_refused_with_the_setting_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let given = KeyFile::Given(path.clone());
-        let refused = |file: &KeyFile| Seal::read_or_make(file).err().unwrap().to_string();
+        let given = Key::File(path.clone());
+        let refused = |key: &Key| Seal::read_or_make(key).err().unwrap().to_string();
         assert!(refused(&given).starts_with("registry.key_file: "), "{}", refused(&given));
         for bad in ["", "abc", &"a".repeat(63), &"a".repeat(66), &"g".repeat(64), &"a".repeat(2_000), "\u{e4}"] {
             std::fs::write(&path, bad).unwrap();
@@ -198,5 +206,9 @@ mod tests {
         }
         std::fs::write(&path, format!("  {}\r\n", "Ab".repeat(32))).unwrap();
         assert!(Seal::read(&given).is_ok());
+        let text = |digits: &str| Key::Text(digits.to_owned());
+        assert!(Seal::read(&text(&"Ab".repeat(32))).is_ok());
+        assert_eq!(refused(&text("s3cr3t")), "registry.key: must be 64 hexadecimal digits");
+        assert!(!format!("{:?}", text("s3cr3t")).contains("s3cr3t"));
     }
 }

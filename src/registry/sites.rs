@@ -279,8 +279,8 @@ fn opened(seal: &Seal, site: &SiteId, column: &'static str, sealed: &str) -> Res
 
 fn unreadable(site: &SiteId) -> Unavailable {
     Unavailable(format!(
-        "a secret of the site {site} can't be read with the key of registry.key_file: it was changed outside of hookcache; \
-         let the site join again"
+        "a secret of the site {site} can't be read with the key of the registry (registry.key_file): it was changed outside \
+         of hookcache; let the site join again"
     ))
 }
 

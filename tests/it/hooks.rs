@@ -7,5 +7,5 @@ mod edge;
 mod faults;
 mod forge;
 mod secret;
-mod stage;
+pub mod stage;
 mod tokens;

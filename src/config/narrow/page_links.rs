@@ -1,7 +1,7 @@
 //! The keys of `confluence` and `registry`, and what page links mean for other keys.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::reading::{self, Reading};
@@ -9,7 +9,7 @@ use super::{MINUTE, apps, is_embedded_buffer};
 use crate::config::fields::{Fields, parse_ttl, spell_ttl};
 use crate::config::{BufferOptions, Config, PageLinks, ReindexOptions, Role};
 use crate::hooks;
-use crate::registry::{self, Cadence, KeyFile};
+use crate::registry::{self, Cadence, Key};
 use crate::ttl::Ttl;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -29,21 +29,39 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &Path) -> Option<Read> {
     let reindex = reindex(fields);
     let reading = reading::read(fields);
     let url = fields.url("registry.url", &["postgres", "postgresql"]);
-    let key_file = fields.optional("registry.key_file").map(PathBuf::from);
-    let registry = match (url, key_file) {
-        (Some(url), Some(key_file)) => registry::Options::Postgres { url, key_file },
+    let key = key(fields)?;
+    let registry = match (url, key) {
+        (Some(url), Some(key)) => registry::Options::Postgres { url, key },
         (Some(_), None) => {
             let text = "is needed with registry.url: a file with 64 hexadecimal digits, the same key for every process \
                         that uses this registry; `openssl rand -hex 32` makes one";
             fields.refuse("registry.key_file", text);
             return None;
         }
-        (None, key_file) => registry::Options::Sqlite {
+        (None, key) => registry::Options::Sqlite {
             path: data_dir.join("registry.db"),
-            key_file: key_file.map_or_else(|| KeyFile::MadeAtFirst(data_dir.join("registry.key")), KeyFile::Given),
+            key: key.unwrap_or_else(|| Key::MadeAtFirst(data_dir.join("registry.key"))),
         },
     };
     Some(Read { hooks: hooks?, registry, reindex: reindex?, reading: reading? })
+}
+
+/// What seals the secrets; `Some(None)` where it is not set, and `None` only where a fault says why.
+fn key(fields: &mut Fields<'_>) -> Option<Option<Key>> {
+    let file = fields.optional("registry.key_file").map(|path| Key::File(path.into()));
+    let is_key = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let text = fields.parsed("registry.key", |text| match text.trim() {
+        "" => Ok(None),
+        text if is_key(text) => Ok(Some(Key::Text(text.to_owned()))),
+        _ => Err("must be 64 hexadecimal digits, as `openssl rand -hex 32` makes them".to_owned()),
+    });
+    match (file, text?) {
+        (Some(_), Some(_)) => {
+            fields.refuse("registry.key", "is at odds with registry.key_file: set one of them");
+            None
+        }
+        (file, text) => Some(file.or(text)),
+    }
 }
 
 fn reindex(fields: &mut Fields<'_>) -> Option<ReindexOptions> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::envelope::{Account, Flow, WebhookKey};
-use crate::registry::{KeyFile, Options};
+use crate::registry::{Key, Options};
 use crate::ttl::Ttl;
 
 const ON: &str = "[confluence]\nenabled = true\n";
@@ -25,9 +25,9 @@ fn page_links_are_off_by_default_and_one_switch_turns_them_on() {
     let loaded = load(&sources(&[("HOOKCACHE_CONFLUENCE__ENABLED", "true")], &[])).unwrap();
     let page_links = loaded.config.page_links.unwrap();
     assert_eq!(page_links.hooks.account, None);
-    let Options::Sqlite { path, key_file } = page_links.registry else { panic!("{:?}", page_links.registry) };
+    let Options::Sqlite { path, key } = page_links.registry else { panic!("{:?}", page_links.registry) };
     assert!(path.ends_with("registry.db"));
-    assert!(matches!(key_file, KeyFile::MadeAtFirst(path) if path.ends_with("registry.key")));
+    assert!(matches!(key, Key::MadeAtFirst(path) if path.ends_with("registry.key")));
     assert!(matches!(page_links.queue, BufferOptions::Embedded(options) if options.path.ends_with("pages.redb")));
     for wrong in ["[confluence]\nenabled = 1", "[confluence]\nenabled = \"true\""] {
         assert!(fault_of(wrong).ends_with("must be true or false"), "{}", fault_of(wrong));
@@ -41,6 +41,26 @@ fn a_password_of_the_registry_is_never_shown() {
     assert!(!format!("{:?}", loaded.config).contains("secret"));
     let fault = fault_of("[registry]\nurl = \"mysql://u:secret@h/db\"\nkey_file = \"key\"");
     assert!(fault.contains("must be postgres://host") && !fault.contains("secret"), "{fault}");
+}
+
+#[test]
+fn the_key_of_the_registry_may_stand_in_a_variable_and_is_never_shown() {
+    let digits = "5EcE7".repeat(13)[..64].to_owned();
+    let in_place = |text: &str| POSTGRES.replace("key_file = \"key\"", &format!("key = \"{text}\""));
+    let loaded = of_file(&format!("{ON}{}", in_place(&digits))).unwrap();
+    assert!(matches!(&loaded.config.page_links.as_ref().unwrap().registry,
+        Options::Postgres { key: Key::Text(text), .. } if *text == digits));
+    assert_eq!(shown(&loaded, "registry.key").shown_value, "\"***\"");
+    assert!(!format!("{:?}", loaded.config).contains(&digits));
+    assert_eq!(shown(&of_file("").unwrap(), "registry.key").shown_value, "\"\"");
+    for (text, part) in [
+        (in_place("5ece7"), "registry.key (file test.toml): was \"***\", must be 64 hexadecimal digits"),
+        (in_place("7").replace("\"7\"", "5347"), "registry.key (file test.toml): was a integer"),
+        (format!("{}key_file = \"key\"\n", in_place(&digits)), "registry.key (file test.toml): is at odds with"),
+    ] {
+        let fault = fault_of(&text);
+        assert!(fault.contains(part) && !fault.contains("5ece7") && !fault.contains("5347"), "{fault}");
+    }
 }
 
 #[test]

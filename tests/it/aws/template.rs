@@ -1,208 +1,40 @@
 //! What `config/aws/template.yaml` must say. cfn-lint (`make manifests`) knows AWS's own rules; these are ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod stack;
+
+use std::collections::BTreeSet;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use hookcache::buffer::sqs::Action;
-use hookcache::config::{Config, Role, Sources, load};
+use hookcache::config::{BufferOptions, Config, Role, Sources, load};
+use hookcache::registry::{Key, Options};
 use serde_json::{Value, json};
 
-use crate::support::cloudformation::{self, Stack};
+use self::stack::{
+    ATTRIBUTES, EXISTING, PAGE_LINKS, RECEIVE, Template, WEBHOOKS, actions, allowed, configured, container, function,
+    property, roles_of, text,
+};
+use crate::support::cloudformation;
 use crate::support::hookcache::run;
 use crate::support::sqs::client;
 use crate::support::{Ministack, repository};
 
-/// What an operator must say.
-const NEEDED: [(&str, &str); 5] = [
-    ("VpcId", "vpc-1"),
-    ("SubnetIds", "subnet-1,subnet-2"),
-    ("ClientCidr", "10.0.0.0/8"),
-    ("Image", "example.com/hookcache:1"),
-    // As the text of the parameter that it names.
-    ("Config", CONFIG),
-];
-const CONFIG: &str = "[[auth.tokens]]\nname = \"down\"\nhash = \"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\nscopes = [\"get\"]\n[[auth.callers]]\nname = \"arn:aws:sts::111122223333:assumed-role/upstream/*\"\naccounts = [\"acme\"]\n";
-const EXISTING: [(&str, &str); 2] = [("Store", "existing"), ("StoreUrlSecretArn", "arn:aws:secretsmanager:s")];
-const PAGE_LINKS: [(&str, &str); 3] = [
-    ("PageLinks", "yes"),
-    ("RegistryUrlSecretArn", "arn:aws:secretsmanager:u"),
-    ("RegistryKeySecretArn", "arn:aws:secretsmanager:k"),
-];
-
-struct Template(Value);
-
-impl Template {
-    fn read() -> Self {
-        Self(cloudformation::read("template.yaml"))
-    }
-
-    /// All parameters: what is needed, what is given, and the defaults.
-    fn parameters(&self, given: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let mut parameters = BTreeMap::new();
-        for (name, parameter) in self.0["Parameters"].as_object().expect("parameters") {
-            let given = NEEDED.iter().chain(given).rev().find(|(given, _)| given == name);
-            let value = given.map(|(_, value)| json!(value)).or_else(|| parameter.get("Default").cloned());
-            let value = value.unwrap_or_else(|| panic!("{name} is needed"));
-            if let Some(allowed) = parameter["AllowedValues"].as_array() {
-                assert!(allowed.iter().any(|allowed| text(allowed) == text(&value)), "{name} can't be {value}");
-            }
-            parameters.insert(name.clone(), text(&value));
-        }
-        assert!(given.iter().all(|(name, _)| parameters.contains_key(*name)), "{given:?}");
-        parameters
-    }
-
-    /// What CloudFormation says of contradictory parameters.
-    fn contradictions(&self, given: &[(&str, &str)]) -> Vec<String> {
-        let parameters = self.parameters(given);
-        let mut told = Vec::new();
-        for rule in self.0["Rules"].as_object().expect("rules").values() {
-            if !holds(&rule["RuleCondition"], &parameters) {
-                continue;
-            }
-            for assertion in rule["Assertions"].as_array().expect("assertions") {
-                if !holds(&assertion["Assert"], &parameters) {
-                    told.push(text(&assertion["AssertDescription"]));
-                }
-            }
-        }
-        told
-    }
-
-    /// The resources of a stack with these parameters, resolved.
-    fn resources(&self, given: &[(&str, &str)]) -> Value {
-        assert_eq!(self.contradictions(given), Vec::<String>::new());
-        let mut values = self.parameters(given);
-        let conditions = self.0["Conditions"].as_object().expect("conditions").iter();
-        let conditions = conditions.map(|(name, condition)| (name.clone(), holds(condition, &values))).collect();
-        let pseudo =
-            [("Region", "eu-west-1"), ("AccountId", "111122223333"), ("Partition", "aws"), ("StackName", "hooks")];
-        values.extend(pseudo.map(|(name, value)| (format!("AWS::{name}"), value.to_owned())));
-        // What a Ref or an attribute of a queue is, in the form that hookcache will see.
-        for (queue, name) in [
-            ("Queue", "webhooks"),
-            ("DeadLetters", "webhooks-dead"),
-            ("PagesQueue", "pages"),
-            ("PagesDeadLetters", "pages-dead"),
-        ] {
-            values.insert(queue.to_owned(), format!("https://sqs.eu-west-1.amazonaws.com/111122223333/hooks-{name}"));
-            values.insert(format!("{queue}.Arn"), format!("arn:aws:sqs:eu-west-1:111122223333:hooks-{name}"));
-        }
-        let stack = Stack { values, conditions };
-        let made = |(name, resource): (&String, &Value)| {
-            let made = resource["Condition"].as_str().is_none_or(|condition| stack.conditions[condition]);
-            made.then(|| (name.clone(), stack.resolve(resource)))
-        };
-        self.0["Resources"].as_object().expect("resources").iter().filter_map(made).collect()
-    }
-}
-
-/// A value as CloudFormation compares it.
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A condition over parameters.
-fn holds(condition: &Value, parameters: &BTreeMap<String, String>) -> bool {
-    let (function, of) = condition.as_object().and_then(|one| one.iter().next()).expect("a function");
-    let operand = |value: &Value| match value["Ref"].as_str() {
-        Some(name) => parameters.get(name).unwrap_or_else(|| panic!("no parameter {name}")).clone(),
-        None => text(value),
-    };
-    let operands = of.as_array().expect("operands");
-    match function.as_str() {
-        "Fn::Equals" => operand(&operands[0]) == operand(&operands[1]),
-        "Fn::Not" => !holds(&operands[0], parameters),
-        "Fn::And" => operands.iter().all(|of| holds(of, parameters)),
-        "Fn::Or" => operands.iter().any(|of| holds(of, parameters)),
-        other => panic!("what is {other}?"),
-    }
-}
-
-fn property<'a>(resources: &'a Value, path: &str) -> &'a Value {
-    let (resource, property) = path.split_once('.').expect("a resource and a property");
-    let pointer = format!("/{resource}/Properties/{}", property.replace('.', "/"));
-    resources.pointer(&pointer).unwrap_or_else(|| panic!("there is no {path}"))
-}
-
-/// What a role may do: queue and action.
-fn allowed(resources: &Value, role: &str) -> BTreeSet<(String, String)> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
-    let mut allowed = BTreeSet::new();
-    for policy in list(property(resources, &format!("{role}.Policies"))) {
-        for statement in list(&policy["PolicyDocument"]["Statement"]) {
-            assert_eq!(statement["Effect"], "Allow", "{role}");
-            for resource in list(&statement["Resource"]) {
-                let queue = text(&resource).rsplit(':').next().expect("a part").to_owned();
-                allowed.extend(list(&statement["Action"]).iter().map(|action| (queue.clone(), text(action))));
-            }
-        }
-    }
-    allowed
-}
-
-fn actions(queue: &str, actions: &[&str]) -> BTreeSet<(String, String)> {
-    actions.iter().map(|action| (queue.to_owned(), (*action).to_owned())).collect()
-}
-
-const ATTRIBUTES: &str = "sqs:GetQueueAttributes";
-const RECEIVE: &str = "sqs:ReceiveMessage";
-
-/// Variables and the command of a container.
-fn container(resources: &Value, task: &str) -> (BTreeMap<String, String>, Vec<String>) {
-    let containers = property(resources, &format!("{task}.ContainerDefinitions")).as_array().expect("containers");
-    let one = containers.iter().find(|one| one["Name"] == "hookcache").expect("ours");
-    let mut variables = BTreeMap::new();
-    for variable in one["Environment"].as_array().expect("variables") {
-        variables.insert(text(&variable["Name"]), text(&variable["Value"]));
-    }
-    for secret in one["Secrets"].as_array().expect("secrets") {
-        variables.insert(text(&secret["Name"]), stand_in_of_secret(&text(&secret["Name"])));
-    }
-    (variables, one["Command"].as_array().expect("a command").iter().map(text).collect())
-}
-
-/// The texts of secrets, which no template knows.
-fn stand_in_of_secret(variable: &str) -> String {
-    match variable {
-        "HOOKCACHE_STORE__URL" => "rediss://:password@cache:6379".to_owned(),
-        "HOOKCACHE_REGISTRY__URL" => "postgres://user:password@database/hookcache".to_owned(),
-        other => panic!("what is in {other}?"),
-    }
-}
-
-/// Reads the configuration as the program in that environment would.
-fn configured(variables: BTreeMap<String, String>, flags: Vec<(&'static str, String)>) -> Config {
-    let sources = Sources { file: None, environment: variables.into_iter().collect(), flags };
-    load(&sources).unwrap_or_else(|error| panic!("{error}")).config
-}
-
-fn roles_of(command: &[String]) -> String {
-    assert_eq!(command[..2], ["serve", "--roles"]);
-    command[2].clone()
-}
-
-/// Does this program know page links?
-fn knows_page_links() -> bool {
-    let settings = load(&Sources::default()).expect("the defaults").settings;
-    settings.iter().any(|setting| setting.key == "confluence.enabled")
-}
-
 #[test]
 fn parameters_that_contradict_each_other_are_refused_with_what_to_change() {
     let template = Template::read();
-    let fine: [&[(&str, &str)]; 6] = [
+    let fine: [&[(&str, &str)]; 7] = [
         &[],
         &[("Auth", "lambda-authorizer"), ("AuthorizerFunctionArn", "arn:aws:lambda:f")],
         &EXISTING,
         &PAGE_LINKS,
+        &WEBHOOKS,
         &[("BatchSize", "1000"), ("BatchWindowSeconds", "5")],
         &[("Acknowledge", "replicas(1)")],
     ];
     for given in fine {
         assert_eq!(template.contradictions(given), Vec::<String>::new(), "{given:?}");
     }
-    let refused: [(&[(&str, &str)], &str); 12] = [
+    let refused: [(&[(&str, &str)], &str); 13] = [
         (&[("Auth", "lambda-authorizer")], "AuthorizerFunctionArn must name"),
         (&[("AuthorizerFunctionArn", "arn:aws:lambda:f")], "but Auth is iam"),
         (&[("Store", "existing")], "StoreUrlSecretArn must name"),
@@ -215,6 +47,7 @@ fn parameters_that_contradict_each_other_are_refused_with_what_to_change() {
         (&[PAGE_LINKS[0], PAGE_LINKS[2]], "RegistryUrlSecretArn and RegistryKeySecretArn must"),
         (&[PAGE_LINKS[1]], "but PageLinks is no"),
         (&[PAGE_LINKS[2]], "but PageLinks is no"),
+        (&[WEBHOOKS[3]], "WebhooksApi is yes, but PageLinks is no"),
     ];
     let rules = template.0["Rules"].as_object().unwrap().len();
     let mut told = BTreeSet::new();
@@ -234,14 +67,10 @@ fn the_programs_take_the_configuration_that_the_template_gives_them() {
         [(&[][..], "memory"), (&[("Acknowledge", "replicas(1)")], "replicas(1)"), (&EXISTING, "memory")]
     {
         let resources = template.resources(given);
-        let variables = property(&resources, "Function.Environment.Variables").as_object().unwrap();
-        let mut variables: BTreeMap<String, String> =
-            variables.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        let url = variables.insert("HOOKCACHE_STORE__URL".into(), stand_in_of_secret("HOOKCACHE_STORE__URL"));
-        assert!(url.is_some_and(|url| url.starts_with("{{resolve:secretsmanager:")), "no password in the template");
+        let variables = function(&resources, "Function");
         assert_eq!(variables["HOOKCACHE_STORE__ACKNOWLEDGE"], acknowledge);
-        let function = configured(variables, vec![]);
-        assert!(function.grants().callers.unwrap().contains_key("arn:aws:sts::111122223333:assumed-role/upstream/*"));
+        let consumer = configured(variables, vec![]);
+        assert!(consumer.grants().callers.unwrap().contains_key("arn:aws:sts::111122223333:assumed-role/upstream/*"));
 
         let (variables, command) = container(&resources, "GetTask");
         let get = configured(variables, vec![("roles", roles_of(&command))]);
@@ -256,15 +85,44 @@ fn the_programs_take_the_configuration_that_the_template_gives_them() {
         let stop = &property(&resources, "GetTask.ContainerDefinitions")[0]["StopTimeout"];
         assert!(stop.as_u64().unwrap() >= 2 * get.http.drain_deadline.as_secs() + 13, "{stop}");
     }
-    if knows_page_links() {
-        let resources = template.resources(&PAGE_LINKS);
-        let (variables, command) = container(&resources, "PagesTask");
-        let roles = roles_of(&command);
-        assert_eq!(roles, "set,pages,reindex");
-        configured(variables, vec![("roles", roles)]);
-        let (variables, command) = container(&resources, "GetTask");
-        configured(variables, vec![("roles", roles_of(&command))]);
+}
+
+#[test]
+fn the_programs_take_the_configuration_of_page_links_that_the_template_gives_them() {
+    let resources = Template::read().resources(&WEBHOOKS);
+    let (variables, command) = container(&resources, "PagesTask");
+    let roles = roles_of(&command);
+    assert_eq!(roles, "set,pages,reindex");
+    let pages = configured(variables, vec![("roles", roles)]);
+    let (variables, command) = container(&resources, "GetTask");
+    let admin = configured(variables, vec![("roles", roles_of(&command))]);
+    let webhooks = configured(function(&resources, "WebhooksFunction"), vec![]);
+    // All of them mean the same registry and the same queue.
+    let means = |config: Config| {
+        let page_links = config.page_links.expect("they are on");
+        let Options::Postgres { url, key: Key::Text(key) } = page_links.registry else { panic!("not to be shared") };
+        let BufferOptions::Sqs(queue) = page_links.queue else { panic!("not to be shared") };
+        (url, key, queue.queue_url, queue.dead_letter_url)
+    };
+    let meant = means(pages);
+    assert_eq!((means(admin), means(webhooks)), (meant.clone(), meant));
+}
+
+#[test]
+fn every_variable_of_ours_in_the_template_is_a_key_of_the_configuration() {
+    let settings = load(&Sources::default()).expect("the defaults").settings;
+    let keys: BTreeSet<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+    let text = std::fs::read_to_string(repository().join("config/aws/template.yaml")).expect("the template");
+    let variables: BTreeSet<&str> = text
+        .match_indices("HOOKCACHE_")
+        .map(|(at, _)| text[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default())
+        .collect();
+    for variable in &variables {
+        let key = variable["HOOKCACHE_".len()..].replace("__", ".").to_lowercase();
+        let known = keys.contains(key.as_str()) || *variable == "HOOKCACHE_CONFIG_TEXT";
+        assert!(known || *variable == "HOOKCACHE_ADMIN_URL", "{variable} is nothing that hookcache reads");
     }
+    assert!(variables.contains("HOOKCACHE_CONFLUENCE__ENABLED") && variables.len() > 10, "{variables:?}");
 }
 
 #[test]
@@ -288,6 +146,9 @@ fn each_role_may_do_what_its_code_calls_and_nothing_else() {
     let puts = &actions(queue, &[send, ATTRIBUTES]) | &actions(dead, &[ATTRIBUTES]);
     let works = &actions(pages, &[send, RECEIVE, delete, hide, ATTRIBUTES]) | &actions(pages_dead, &[send, ATTRIBUTES]);
     assert_eq!(allowed(&resources, "PagesRole"), &puts | &works);
+    let resources = template.resources(&WEBHOOKS);
+    let webhooks = &actions(pages, &[send, ATTRIBUTES]) | &actions(pages_dead, &[ATTRIBUTES]);
+    assert_eq!(allowed(&resources, "WebhooksRole"), webhooks);
     // Nobody is allowed all of a queue, or all queues.
     for resource in resources.as_object().unwrap().values().filter(|resource| resource["Type"] == "AWS::IAM::Role") {
         let policies = resource["Properties"]["Policies"].to_string();
@@ -358,7 +219,8 @@ fn the_function_is_fed_as_its_code_expects() {
     assert_eq!(*property(&resources, "Function.Runtime"), "provided.al2023");
     let build = std::fs::read_to_string(repository().join("lambda/build")).expect("what makes the zip");
     assert_eq!(*property(&resources, "Function.Code"), "../../target/lambda/bootstrap.zip");
-    assert!(build.contains("out=$root/target/lambda\n") && build.contains("$out/bootstrap.zip"), "{build}");
+    let makes_it = ["out=$root/target/lambda\n", "build hookcache-lambda bootstrap.zip\n"];
+    assert!(makes_it.iter().all(|line| build.contains(line)), "{build}");
     assert_eq!(*property(&resources, "Function.Architectures"), json!(["arm64"]));
     assert_eq!(*property(&resources, "GetTask.RuntimePlatform.CpuArchitecture"), "ARM64");
     // Both in the subnets, with a way to SQS.
@@ -378,32 +240,71 @@ fn the_function_is_fed_as_its_code_expects() {
 }
 
 #[test]
+fn webhooks_have_an_api_of_their_own_where_it_is_asked_for() {
+    let template = Template::read();
+    let of_webhooks = |given: &[(&str, &str)]| {
+        let resources = template.resources(given);
+        resources.as_object().unwrap().keys().filter(|name| name.starts_with("Webhooks")).count()
+    };
+    assert_eq!((of_webhooks(&[]), of_webhooks(&PAGE_LINKS)), (0, 0));
+    let resources = template.resources(&WEBHOOKS);
+    assert_eq!(*property(&resources, "WebhooksRoute.RouteKey"), "ANY /v1/hooks/{proxy+}");
+    assert_eq!(*property(&resources, "WebhooksRoute.Target"), "integrations/${WebhooksIntegration}");
+    assert_eq!(*property(&resources, "WebhooksIntegration.PayloadFormatVersion"), "2.0");
+    assert_eq!(*property(&resources, "WebhooksIntegration.IntegrationUri"), "${WebhooksFunction.Arn}");
+    assert_eq!(*property(&resources, "WebhooksPermission.FunctionName"), "${WebhooksFunction}");
+    // The stage that adds nothing to a path, and answers before the API gives up on the function.
+    assert_eq!(*property(&resources, "WebhooksStage.StageName"), "$default");
+    assert!(property(&resources, "WebhooksFunction.Timeout").as_u64().unwrap() < 30);
+    assert_eq!(*property(&resources, "WebhooksFunction.Code"), "../../target/lambda/webhooks.zip");
+    let build = std::fs::read_to_string(repository().join("lambda/build")).expect("what makes the zip");
+    assert!(build.contains("build hookcache-webhooks webhooks.zip\n"), "{build}");
+    let variables = property(&resources, "WebhooksFunction.Environment.Variables").as_object().unwrap();
+    assert!(!variables.contains_key("HOOKCACHE_STORE__URL"), "it has no business with the store");
+}
+
+#[test]
 fn an_operator_is_woken_for_dead_letters_age_errors_and_throttles() {
     let template = Template::read();
     let topic = [("AlarmTopicArn", "arn:aws:sns:t")];
-    for (with_topic, given) in [(false, &[][..]), (true, &topic)] {
+    let (always, of_webhooks) = (
+        [
+            ("AWS/SQS", "ApproximateNumberOfMessagesVisible", 1),
+            ("AWS/SQS", "ApproximateAgeOfOldestMessage", 1),
+            ("AWS/Lambda", "Errors", 1),
+            ("AWS/Lambda", "Throttles", 1),
+            ("AWS/ApiGateway", "5XXError", 1),
+            ("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", 1),
+        ],
+        [
+            ("AWS/SQS", "ApproximateNumberOfMessagesVisible", 2),
+            ("AWS/SQS", "ApproximateAgeOfOldestMessage", 2),
+            ("AWS/Lambda", "Errors", 2),
+            ("AWS/Lambda", "Throttles", 2),
+            ("AWS/ApiGateway", "5xx", 1),
+        ],
+    );
+    for (with_topic, given, wanted) in
+        [(false, &[][..], &always[..]), (true, &topic, &always), (false, &WEBHOOKS, &of_webhooks)]
+    {
         let resources = template.resources(given);
-        let mut watched = BTreeSet::new();
-        for resource in resources.as_object().unwrap().values() {
-            if resource["Type"] == "AWS::CloudWatch::Alarm" {
-                let properties = &resource["Properties"];
-                watched.insert(format!("{}/{}", text(&properties["Namespace"]), text(&properties["MetricName"])));
-                assert_eq!(properties.get("AlarmActions").is_some(), with_topic);
-            }
-        }
-        for wanted in [
-            "AWS/SQS/ApproximateNumberOfMessagesVisible",
-            "AWS/SQS/ApproximateAgeOfOldestMessage",
-            "AWS/Lambda/Errors",
-            "AWS/Lambda/Throttles",
-            "AWS/ApiGateway/5XXError",
-            "AWS/ApplicationELB/HTTPCode_Target_5XX_Count",
-        ] {
-            assert!(watched.contains(wanted), "{wanted} is not watched");
+        let alarms: Vec<&Value> = resources
+            .as_object()
+            .unwrap()
+            .values()
+            .filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm")
+            .map(|alarm| &alarm["Properties"])
+            .collect();
+        assert!(alarms.iter().all(|alarm| alarm.get("AlarmActions").is_some() == with_topic));
+        for (namespace, metric, count) in wanted {
+            let of_metric = alarms.iter().filter(|of| of["Namespace"] == *namespace && of["MetricName"] == *metric);
+            let watched: BTreeSet<String> = of_metric.map(|alarm| alarm["Dimensions"].to_string()).collect();
+            assert_eq!(watched.len(), *count, "{namespace} {metric}: {watched:?}");
         }
     }
     let outputs: Vec<&String> = template.0["Outputs"].as_object().unwrap().keys().collect();
-    assert!(["ApiUrl", "GetUrl", "ControlUrl"].iter().all(|name| outputs.iter().any(|output| output == name)));
+    let wanted = ["ApiUrl", "GetUrl", "ControlUrl", "WebhooksUrl"];
+    assert!(wanted.iter().all(|name| outputs.iter().any(|output| output == name)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookcache::buffer::{self, Appender};
-use hookcache::registry::{self, Registry};
+use hookcache::registry::{self, Key, Registry};
 use hookcache::source::confluence::{EventName, Lifecycle, What};
 use serde_json::json;
 
@@ -81,7 +81,7 @@ async fn while_the_registry_is_down_nobody_is_judged() {
     std::fs::write(&key_file, "00".repeat(32)).unwrap();
     // Nothing listens there.
     let url = format!("postgres://nobody@127.0.0.1:{}/none", free_port());
-    let registry = Registry::open(registry::Options::Postgres { url, key_file }).await.unwrap();
+    let registry = Registry::open(registry::Options::Postgres { url, key: Key::File(key_file) }).await.unwrap();
     let stage = Stage::over(Arc::new(folder), Queue::OnDisk(QUEUE_BYTES_MAX), Some(registry)).await;
     let (updated, installed) = (page(7, 3), installed("site-a", SECRET));
     let moved = json!({"event": "page_moved"});

@@ -8,7 +8,7 @@ use hookcache::registry::{JoinedBy, SiteState};
 use hookcache::source::confluence::{EventName, Lifecycle, What};
 use serde_json::{Value, json};
 
-use super::stage::{FORGE_APP, FORGE_KEY, NOW, NOW_S, Stage, code};
+use super::stage::{FORGE_APP, FORGE_KEY, NOW, NOW_S, Stage, code, forge_claims, forge_event as event};
 use crate::support::Reply;
 
 const CLOUD: &str = "866c3a03-ec62-4717-91c4-1ad078bfcc60";
@@ -16,28 +16,8 @@ const CLOUD: &str = "866c3a03-ec62-4717-91c4-1ad078bfcc60";
 const SYSTEM: &str = "x-forge-oauth-system";
 const OTHER: &str = "11111111-ec62-4717-91c4-1ad078bfcc60";
 
-/// As a trigger's invocation token has them.
 fn claims(stage: &Stage, cloud: &str) -> Value {
-    let (api, now) = (format!("https://api.atlassian.com/ex/confluence/{cloud}"), stage.now_s());
-    json!({
-        "app": {
-            "id": FORGE_APP, "version": "5", "appVersion": "22.4.0", "apiBaseUrl": api,
-            "installationId": "ari:cloud:ecosystem::installation/11ac20df-be56-457d-af77-b776285cb0f0",
-            "module": {"type": "core:trigger", "key": "pages"},
-            "installation": {"id": "i", "contexts": [{"name": "confluence", "apiBaseUrl": api}]},
-        },
-        "context": {"cloudId": cloud, "moduleKey": "pages", "userAccess": {"enabled": false}},
-        "aud": FORGE_APP, "iss": "forge/invocation-token", "iat": now, "nbf": now, "exp": now + 25,
-        "jti": "c900303226dd9b698199667c9c7c2b91d7cef2ff",
-    })
-}
-
-fn event(name: &str, page: u64) -> Value {
-    json!({
-        "eventType": name, "atlassianId": "4ad9aa0c52dc1b420a791d12", "eventCreatedDate": "2026-01-01T00:00:00.000Z",
-        "content": {"id": page.to_string(), "type": "page", "status": "current", "title": "T",
-                    "space": {"id": 827392002, "key": "SP"}, "version": {"number": 3}},
-    })
+    forge_claims(cloud, stage.now_s())
 }
 
 fn life(name: &str, cloud: &str) -> Value {

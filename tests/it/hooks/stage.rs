@@ -9,7 +9,7 @@ use hookcache::envelope::{Account, Clock, SiteId, Stamper};
 use hookcache::hooks::{Hooks, Options};
 use hookcache::http::{Data, Plane};
 use hookcache::outbound::Outbound;
-use hookcache::registry::{self, JoinedBy, Joining, KeyFile, Registry, Site, SiteState};
+use hookcache::registry::{self, JoinedBy, Joining, Key, Registry, Site, SiteState};
 use hookcache::source::confluence::descriptor::App;
 use hookcache::source::confluence::{AllowedHosts, PageTask, What};
 use hookcache::telemetry::Metrics;
@@ -72,8 +72,8 @@ impl Stage {
             Some(registry) => registry,
             None => {
                 let path = folder.path().join("registry.db");
-                let key_file = KeyFile::MadeAtFirst(folder.path().join("registry.key"));
-                Registry::open(registry::Options::Sqlite { path, key_file }).await.unwrap()
+                let key = Key::MadeAtFirst(folder.path().join("registry.key"));
+                Registry::open(registry::Options::Sqlite { path, key }).await.unwrap()
             }
         };
         let (queue, taker) = match queue {
@@ -161,21 +161,7 @@ impl Stage {
 
     /// A site that the operator has added.
     pub async fn add(&self, site: &str, secret: &str) {
-        let site = Site {
-            id: SiteId::parse(site).unwrap(),
-            account: Account::parse("acme").unwrap(),
-            product: hookcache::confluence::Product::DataCenter,
-            base_url: "https://wiki.example.com".into(),
-            api_base: "https://wiki.example.com".into(),
-            display_url: None,
-            aliases: vec![],
-            joined_by: JoinedBy::Operator,
-            state: SiteState::Active,
-            added_ms: NOW,
-            last_event_ms: None,
-        };
-        let joining = Joining { site, credential: None, hook_secret: Some(secret.to_owned()) };
-        self.registry.join(&joining, 0).await.unwrap();
+        self.registry.join(&added(site, secret), 0).await.unwrap();
     }
 
     pub async fn site(&self, site: &str) -> Option<Site> {
@@ -237,6 +223,24 @@ pub fn options(keys: &KeyServer) -> Options {
     }
 }
 
+/// What is written of a site that the operator adds.
+pub fn added(site: &str, secret: &str) -> Joining {
+    let site = Site {
+        id: SiteId::parse(site).unwrap(),
+        account: Account::parse("acme").unwrap(),
+        product: hookcache::confluence::Product::DataCenter,
+        base_url: "https://wiki.example.com".into(),
+        api_base: "https://wiki.example.com".into(),
+        display_url: None,
+        aliases: vec![],
+        joined_by: JoinedBy::Operator,
+        state: SiteState::Active,
+        added_ms: NOW,
+        last_event_ms: None,
+    };
+    Joining { site, credential: None, hook_secret: Some(secret.to_owned()) }
+}
+
 /// A call that a token is for, by its path below that of the hooks.
 pub fn call(path: &str) -> Value {
     json!({"method": "POST", "url": format!("/v1/hooks/confluence{path}")})
@@ -263,6 +267,30 @@ pub fn page(id: u64, version: u64) -> Value {
         "page": {"id": id, "idAsString": id.to_string(), "spaceKey": "IT", "title": "T", "version": version,
                  "contentType": "page"},
         "timestamp": NOW, "userAccountId": "5b10a2844c20165700ede21a", "accountType": "customer",
+    })
+}
+
+/// Claims as a trigger's invocation token has them.
+pub fn forge_claims(cloud: &str, now_s: u64) -> Value {
+    let api = format!("https://api.atlassian.com/ex/confluence/{cloud}");
+    json!({
+        "app": {
+            "id": FORGE_APP, "version": "5", "appVersion": "22.4.0", "apiBaseUrl": api,
+            "installationId": "ari:cloud:ecosystem::installation/11ac20df-be56-457d-af77-b776285cb0f0",
+            "module": {"type": "core:trigger", "key": "pages"},
+            "installation": {"id": "i", "contexts": [{"name": "confluence", "apiBaseUrl": api}]},
+        },
+        "context": {"cloudId": cloud, "moduleKey": "pages", "userAccess": {"enabled": false}},
+        "aud": FORGE_APP, "iss": "forge/invocation-token", "iat": now_s, "nbf": now_s, "exp": now_s + 25,
+        "jti": "c900303226dd9b698199667c9c7c2b91d7cef2ff",
+    })
+}
+
+pub fn forge_event(name: &str, page: u64) -> Value {
+    json!({
+        "eventType": name, "atlassianId": "4ad9aa0c52dc1b420a791d12", "eventCreatedDate": "2026-01-01T00:00:00.000Z",
+        "content": {"id": page.to_string(), "type": "page", "status": "current", "title": "T",
+                    "space": {"id": 827392002, "key": "SP"}, "version": {"number": 3}},
     })
 }
 

@@ -10,7 +10,7 @@ use hookcache::envelope::{Account, Action, Clock, Envelope, SiteId, Stamper, wir
 use hookcache::outbound::Outbound;
 use hookcache::page::Archived;
 use hookcache::pages::{Options, Pages, Parts};
-use hookcache::registry::{JoinedBy, Joining, KeyFile, PageRow, Registry, Site, SiteState};
+use hookcache::registry::{JoinedBy, Joining, Key, PageRow, Registry, Site, SiteState};
 use hookcache::source::confluence::{EventName, PageTask, What};
 use hookcache::telemetry::Metrics;
 use serde_json::Value;
@@ -80,7 +80,7 @@ impl Stage {
         let folder = TempDir::new().expect("a temporary folder");
         let options = hookcache::registry::Options::Sqlite {
             path: folder.path().join("registry.db"),
-            key_file: KeyFile::MadeAtFirst(folder.path().join("registry.key")),
+            key: Key::MadeAtFirst(folder.path().join("registry.key")),
         };
         let registry = Registry::open(options).await.expect("a new registry");
         let (queue, tasks) = open(&folder, "pages.redb", &wanted, BYTES_MAX);

@@ -1,93 +1,95 @@
 //! The registry on a real PostgreSQL 15: the contract, and what becomes of it while the server is away.
 
-use std::path::PathBuf;
-
 use hookcache::registry::inspect::{State, inspect};
-use hookcache::registry::{Options, Registry};
+use hookcache::registry::{Key, Options, Registry};
 use tempfile::TempDir;
 
 use super::contract::every_part;
 use super::{Pair, id, joined, joining, pages, runs, site, sites};
 use crate::support::{Postgres, eventually};
 
-/// A file with a key that is nothing but this digit.
-struct Key {
+/// Files with keys.
+struct Keys {
     folder: TempDir,
 }
 
-impl Key {
+impl Keys {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn of(&self, digit: &str) -> PathBuf {
+    /// One that is nothing but this digit.
+    fn of(&self, digit: &str) -> Key {
         let path = self.folder.path().join(digit);
         std::fs::write(&path, digit.repeat(64)).unwrap();
-        path
+        Key::File(path)
     }
 }
 
-async fn open(url: &str, key: &Key) -> Registry {
-    Registry::open(Options::Postgres { url: url.to_owned(), key_file: key.of("a") }).await.unwrap()
+async fn open(url: &str, keys: &Keys) -> Registry {
+    Registry::open(Options::Postgres { url: url.to_owned(), key: keys.of("a") }).await.unwrap()
 }
 
-async fn refusal(url: &str, key_file: PathBuf) -> String {
-    Registry::open(Options::Postgres { url: url.to_owned(), key_file }).await.err().expect("it is refused").to_string()
+async fn refusal(url: &str, key: Key) -> String {
+    Registry::open(Options::Postgres { url: url.to_owned(), key }).await.err().expect("it is refused").to_string()
 }
 
 macro_rules! in_turn {
     ($($part:ident::$case:ident,)*) => {
         #[tokio::test(flavor = "multi_thread")]
         async fn postgres_keeps_the_contract() {
-            let (postgres, key) = (Postgres::start().await, Key::new());
+            let (postgres, keys) = (Postgres::start().await, Keys::new());
             $({
                 println!("{}", stringify!($case));
                 let url = postgres.database(stringify!($case));
                 // Both come to an empty database at once.
-                let (one, other) = tokio::join!(open(&url, &key), open(&url, &key));
+                let (one, other) = tokio::join!(open(&url, &keys), open(&url, &keys));
                 $part::$case(Pair { one, other }).await;
             })*
-            what_needs_the_operator_is_refused(&postgres, &key).await;
+            what_needs_the_operator_is_refused(&postgres, &keys).await;
         }
     };
 }
 
 every_part!(in_turn);
 
-async fn what_needs_the_operator_is_refused(postgres: &Postgres, key: &Key) {
+async fn what_needs_the_operator_is_refused(postgres: &Postgres, keys: &Keys) {
     let url = postgres.database("refused");
-    let state = async |url: &str, key_file| inspect(&Options::Postgres { url: url.to_owned(), key_file }).await.state;
-    assert_eq!(state(&url, key.of("a")).await, State::Empty);
+    let state = async |url: &str, key| inspect(&Options::Postgres { url: url.to_owned(), key }).await.state;
+    assert_eq!(state(&url, keys.of("a")).await, State::Empty);
     assert_eq!(postgres.sql("refused", "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
-    let registry = open(&url, key).await;
-    assert_eq!(state(&url, key.of("a")).await, State::Fine);
-    assert!(matches!(state(&url, key.of("b")).await, State::Refused(why) if why.starts_with("registry.key_file: ")));
+    let registry = open(&url, keys).await;
+    assert_eq!(state(&url, keys.of("a")).await, State::Fine);
+    assert!(matches!(state(&url, keys.of("b")).await, State::Refused(why) if why.starts_with("registry.key_file: ")));
     assert!(
-        matches!(state(&postgres.url("nowhere"), key.of("a")).await, State::Refused(why) if why.contains("nowhere"))
+        matches!(state(&postgres.url("nowhere"), keys.of("a")).await, State::Refused(why) if why.contains("nowhere"))
     );
-    assert!(matches!(state("postgres://127.0.0.1:1/db", key.of("a")).await, State::Away(_)));
+    assert!(matches!(state("postgres://127.0.0.1:1/db", keys.of("a")).await, State::Away(_)));
     registry.join(&joining(site("acme", 1), Some("tiger lily")), 0).await.unwrap();
     let row = postgres.sql("refused", "SELECT * FROM sites");
     assert!(row.contains("acme") && !row.contains("tiger lily") && !row.contains("token of the bot"), "{row}");
 
-    let text = refusal(&url, key.of("b")).await;
+    let text = refusal(&url, keys.of("b")).await;
     assert!(text.starts_with("registry.key_file: ") && text.contains("another key"), "{text}");
-    let text = refusal(&url, "/nowhere/key".into()).await;
+    let text = refusal(&url, Key::Text("b".repeat(64))).await;
+    assert!(text.starts_with("registry.key: is another key"), "{text}");
+    assert_eq!(state(&url, Key::Text("a".repeat(64))).await, State::Fine);
+    let text = refusal(&url, Key::File("/nowhere/key".into())).await;
     assert!(text.starts_with("registry.key_file: /nowhere/key is missing"), "{text}");
-    let text = refusal(&postgres.url("nowhere"), key.of("a")).await;
+    let text = refusal(&postgres.url("nowhere"), keys.of("a")).await;
     assert!(text.starts_with("registry.url: ") && text.contains("nowhere"), "{text}");
-    let text = refusal(&format!("{url}?sslmode=perhaps"), key.of("a")).await;
+    let text = refusal(&format!("{url}?sslmode=perhaps"), keys.of("a")).await;
     assert!(text.starts_with("registry.url: ") && text.contains("perhaps"), "{text}");
     // It speaks no TLS, which was asked for: it may do so after its next restart.
-    assert!(open(&format!("{url}?sslmode=require"), key).await.check().await.is_err());
+    assert!(open(&format!("{url}?sslmode=require"), keys).await.check().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_comes_late_and_restarts_in_mid_use_is_used_as_soon_as_it_is_there() {
-    let (mut postgres, key) = (Postgres::start().await, Key::new());
+    let (mut postgres, keys) = (Postgres::start().await, Keys::new());
     let url = postgres.database("registry");
     postgres.stop().await;
-    let registry = open(&url, &key).await;
+    let registry = open(&url, &keys).await;
     assert!(registry.site(&id("acme")).await.is_err());
     postgres.start_again().await;
     eventually("the registry is there", || async { registry.check().await.ok() }).await;

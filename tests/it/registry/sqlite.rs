@@ -6,7 +6,7 @@ use std::process::Command;
 
 use hookcache::confluence::Credential;
 use hookcache::registry::inspect::{Inspected, State, inspect};
-use hookcache::registry::{Joining, KeyFile, Options, Registry};
+use hookcache::registry::{Joining, Key, Options, Registry};
 use hookcache::source::confluence::ReindexScope;
 
 use super::contract::every_part;
@@ -26,7 +26,7 @@ macro_rules! each_alone {
 every_part!(each_alone);
 
 fn options(folder: &Path) -> Options {
-    Options::Sqlite { path: folder.join("registry.db"), key_file: KeyFile::MadeAtFirst(folder.join("registry.key")) }
+    Options::Sqlite { path: folder.join("registry.db"), key: Key::MadeAtFirst(folder.join("registry.key")) }
 }
 
 async fn open(folder: &Path) -> Registry {

@@ -11,7 +11,7 @@ use hookcache::consumer::{Consumer, Policy, RuleSource, Rulings};
 use hookcache::envelope::{Account, Clock, SiteId, Stamper, WebhookKey, WireForm};
 use hookcache::outbound::Outbound;
 use hookcache::page::{Archived, index_key_of, key_of};
-use hookcache::registry::{self, Cadence, JoinedBy, Joining, KeyFile, PageRow, Registry, Run, Site, SiteState};
+use hookcache::registry::{self, Cadence, JoinedBy, Joining, Key, PageRow, Registry, Run, Site, SiteState};
 use hookcache::reindex::{Options, Parts, Reindexer};
 use hookcache::source::confluence::{PageTask, ReindexScope};
 use hookcache::store::catalog::{Change, Changed, To};
@@ -108,7 +108,7 @@ impl Rig {
 
         let ahead_ms = Arc::new(AtomicU64::new(0));
         let (key_file, path) = (folder.path().join("registry.key"), folder.path().join("registry.db"));
-        let options = registry::Options::Sqlite { path: path.clone(), key_file: KeyFile::MadeAtFirst(key_file) };
+        let options = registry::Options::Sqlite { path: path.clone(), key: Key::MadeAtFirst(key_file) };
         let registry = Registry::open(options).await.expect("a registry");
         let (road, off_road) = open_buffer(&folder, "buffer.redb", road_bytes_max);
         let tasks = open_buffer(&folder, "pages.redb", 1 << 30);

@@ -1,4 +1,4 @@
-//! The Lambda of this tree as a process, between a stand-in of the Lambda Runtime API and one of an event source mapping.
+//! The Lambdas of this tree as processes, between a stand-in of the Lambda Runtime API and one of an event source mapping.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -14,7 +14,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::process::{Captured, Process, Recipe};
 use super::{eventually, hookcache, repository};
@@ -39,7 +39,12 @@ impl Lambda {
         Self::start_program(&[Self::program().as_os_str()], env).await
     }
 
-    /// Where it is built.
+    /// The function that receives webhooks.
+    pub async fn start_webhooks(env: &[(&str, impl AsRef<str>)]) -> Self {
+        Self::start_program(&[Self::program().with_file_name("hookcache-webhooks").as_os_str()], env).await
+    }
+
+    /// Where the consumer is built; the function of webhooks lies beside it.
     pub fn program() -> PathBuf {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
         PROGRAM.get_or_init(build).clone()
@@ -67,13 +72,18 @@ impl Lambda {
     }
 
     pub async fn invoke(&self, records: &[Value]) -> Outcome {
-        self.api.invoke(records, FUNCTION_TIMEOUT).await
+        self.invoke_with(&json!({ "Records": records })).await
+    }
+
+    /// With an event of any form.
+    pub async fn invoke_with(&self, event: &Value) -> Outcome {
+        self.api.invoke(event, FUNCTION_TIMEOUT).await
     }
 
     /// With a deadline of the test's own. A function that is not done by then is killed, and a new one started, as
     /// Lambda does.
     pub async fn invoke_within(&mut self, records: &[Value], timeout: Duration) -> Outcome {
-        let outcome = self.api.invoke(records, timeout).await;
+        let outcome = self.api.invoke(&json!({ "Records": records }), timeout).await;
         if matches!(outcome, Outcome::TimedOut) {
             self.start_again().await;
         }
@@ -149,7 +159,7 @@ fn spawn(command: &[OsString], env: &[(String, OsString)]) -> Process {
     Process::spawn(Recipe { program: program.into(), args: args.to_vec(), env: env.to_vec(), port, probe, ready })
 }
 
-/// Cargo builds it beside the program, unless it has done so already. It is asked in the words of `make unit`: in others
+/// Cargo builds both functions beside the program, unless it has done so already. It is asked in the words of `make unit`: in others
 /// it would build once more what both share.
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

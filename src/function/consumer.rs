@@ -1,0 +1,45 @@
+//! The consumer: the [`Handler`] that each batch of the queue is handed to. TTL rules that operators set while it runs
+//! lie in the store, as everywhere.
+//!
+//! It opens no listener and no connection that reads, and needs no permission on the queue: Lambda itself takes from
+//! it, and deletes. To bury, it needs `sqs:SendMessage` on the dead-letter queue.
+
+use std::sync::Arc;
+
+use super::{StartError, on_sqs};
+use crate::buffer::{Burier, sqs};
+use crate::config::{Access, Config, Sources, StoreOptions, load};
+use crate::consumer::{Handler, Policy, RuleSource, Rulings};
+use crate::envelope::Clock;
+use crate::store::{self, RuleBook, Writer};
+use crate::telemetry::logs;
+
+/// Opens it, and starts logging. Asks no one: a store that is away is no error. Needs a Tokio runtime.
+pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
+    let config = load(sources)?.config;
+    logs::init(config.log.level, config.log.format);
+    let grants = Arc::new(config.grants());
+    if grants.callers.is_none() && config.access != Access::OpenAnywhere {
+        tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
+    }
+    let (writer, book) = open_store(&config)?;
+    let queues = on_sqs(&config.buffer, "buffer.queue_url", "set the URL of the queue that it is fed from")?;
+    let burier = Burier::Sqs(sqs::Burier::new(queues)?);
+    let rules = Arc::new(config.ttl);
+    let policy = Policy::from_fn(move || Rulings { rules: rules.clone(), grants: grants.clone() });
+    Ok(Handler::new(writer, RuleSource::new(policy, book), burier, clock))
+}
+
+fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
+    match &config.store {
+        #[cfg(feature = "embedded")]
+        StoreOptions::Embedded(_) => {
+            Err(StartError::Embedded { key: "store.url", wanted: "set the URL of a Redis (HOOKCACHE_STORE__URL)" })
+        }
+        StoreOptions::Redis(options) => {
+            // The reader goes before it has connected.
+            let (writer, _, book) = store::redis::open(options)?;
+            Ok((Writer::Redis(writer), RuleBook::Redis(book)))
+        }
+    }
+}
