@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 TOOLS := .tools
 export PATH := $(CURDIR)/$(TOOLS)/venv/bin:$(PATH)
+# Tests wait for servers more than they compute: two for each of two cores.
+TEST_THREADS ?= 4
 
 all: test
 
@@ -24,7 +26,7 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Unit and integration tests, but for the long ones
-	cargo test --locked --workspace --lib --test it --test binary -- --skip ::long_
+	cargo test --locked --workspace --lib --test it --test binary -- --test-threads $(TEST_THREADS) --skip ::long_
 
 manifests: tools ## Files that other programs read
 	tests/tools/check-manifests

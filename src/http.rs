@@ -25,8 +25,8 @@ mod connection;
 mod data;
 pub mod limits;
 mod probes;
-mod query;
 mod proxied;
+mod query;
 mod routes;
 mod watch;
 
