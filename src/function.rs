@@ -53,14 +53,14 @@ pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
     if grants.callers.is_none() && config.access != Access::OpenAnywhere {
         tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
     }
-    let (writer, book) = open_store(&config)?;
+    let (writer, book) = open_store(&config, &clock)?;
     let burier = Burier::Sqs(sqs::Burier::new(queues(&config)?)?);
     let rules = Arc::new(config.ttl);
     let policy = Policy::from_fn(move || Rulings { rules: rules.clone(), grants: grants.clone() });
     Ok(Handler::new(writer, RuleSource::new(policy, book), burier, clock))
 }
 
-fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
+fn open_store(config: &Config, clock: &Clock) -> Result<(Writer, RuleBook), StartError> {
     match &config.store {
         #[cfg(feature = "embedded")]
         StoreOptions::Embedded(_) => {
@@ -68,7 +68,7 @@ fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
         }
         StoreOptions::Redis(options) => {
             // The reader goes before it has connected.
-            let (writer, _, book) = store::redis::open(options)?;
+            let (writer, _, book) = store::redis::open(options, clock.clone())?;
             Ok((Writer::Redis(writer), RuleBook::Redis(book)))
         }
     }
