@@ -47,5 +47,5 @@ bench: tools ## Every figure of ours but those of `compare`, in about seven minu
 	lambda/build
 	cargo bench --locked
 
-compare: tools ## Side by side with peers, in packages of their own
-	benches/compare/run
+compare: tools ## Side by side with peers, about 15 minutes after the builds; ARGS="--quick" shows that it works
+	benches/compare/run $(ARGS)

@@ -32,7 +32,7 @@ use crate::config::{Config, Loaded, Role, Sources};
 use crate::consumer::{Consumer, Policy, RuleSource, Rulings};
 use crate::envelope::{Clock, Stamper};
 use crate::hooks::Hooks;
-use crate::http::{self, Data, Plane, Probes};
+use crate::http::{self, Data, Lanes, Plane, Probes, Workers};
 use crate::ingest::Ingest;
 use crate::serve::Serve;
 use crate::store::Catalog;
@@ -63,6 +63,8 @@ pub enum StartError {
     Refused(String),
     #[error("signals can't be caught: {0}")]
     Signals(std::io::Error),
+    #[error("the system gives no threads: {0}")]
+    Threads(std::io::Error),
 }
 
 /// Appends whose callers have gone may take this long to end after the last call: a commit takes milliseconds, a send to
@@ -84,6 +86,8 @@ pub struct App {
     page_links: Vec<Part>,
     reloader: Part,
     control: Part,
+    /// Ends when all else has.
+    _workers: Workers,
 }
 
 /// A task with a stop signal of its own.
@@ -133,6 +137,7 @@ impl App {
         let (stopping, broken) = (CancellationToken::new(), CancellationToken::new());
 
         let consumer = consumer(&config, &places, &live, &metrics, &clock);
+        let serve = serve(&config, &places, &live, &metrics, &clock);
         let needs = Needs {
             appender: places
                 .buffer
@@ -140,6 +145,7 @@ impl App {
                 .filter(|_| config.roles.has(Role::Set))
                 .map(|(appender, _)| appender.clone()),
             reader: places.store.as_ref().filter(|_| config.roles.has(Role::Get)).map(|(_, reader, _)| reader.clone()),
+            serve: serve.clone(),
             consumer: places
                 .store
                 .as_ref()
@@ -152,27 +158,26 @@ impl App {
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
         let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
         let hooks = page_links::hooks(&joint);
-        let serve = serve(&config, &places, &live, &metrics, &clock);
-        let data = Plane::Data(Box::new(Data {
-            ingest: ingest.clone(),
-            links: page_links::links(&config, serve.as_ref()),
-            serve,
-            hooks: hooks.clone(),
-        }));
+        let workers = Workers::start().map_err(StartError::Threads)?;
+        let data = Lanes::on(&workers, || {
+            let serve = serve.as_ref().map(Serve::for_this_runtime);
+            let links = page_links::links(&config, serve.as_ref());
+            Plane::Data(Box::new(Data { ingest: ingest.clone(), serve, links, hooks: hooks.clone() }))
+        });
         let control = Plane::Control(control_plane(&joint, &live));
         let page_links = page_links::start(&joint)?;
-        drop(places);
+        drop((places, serve));
 
-        let plane = |listener, plane| {
+        let plane = |listener, lanes: Lanes| {
             let (probes, metrics, options) = (probes.clone(), metrics.clone(), config.http.clone());
-            Part::start(&broken, |stop| http::run(listener, plane, probes, metrics, options, stop))
+            Part::start(&broken, |stop| http::run(listener, lanes, probes, metrics, options, stop))
         };
         let reload_metrics = metrics.clone();
         Ok(Self {
             data: plane(data_listener, data),
             ingest,
             hooks,
-            control: plane(control_listener, control),
+            control: plane(control_listener, control.into()),
             consumer: consumer.map(|consumer| Part::start(&broken, |stop| consumer.run(stop))),
             page_links,
             reloader: Part::start(&broken, |stop| {
@@ -182,6 +187,7 @@ impl App {
             control_address,
             stopping,
             broken,
+            _workers: workers,
         })
     }
 
@@ -248,7 +254,8 @@ fn ingest(config: &Config, places: &Places, live: &Live, metrics: &Metrics, cloc
 
 fn serve(config: &Config, places: &Places, live: &Live, metrics: &Metrics, clock: &Clock) -> Option<Serve> {
     let (_, reader, _) = places.store.as_ref().filter(|_| config.roles.has(Role::Get))?;
-    Some(Serve::new(reader.clone(), live.auth.clone(), config.get.max_age, clock.clone(), metrics.clone()))
+    let (memory, auth) = (config.get.cache.memory(), live.auth.clone());
+    Some(Serve::new(reader.clone(), memory, auth, config.get.max_age, clock.clone(), metrics.clone()))
 }
 
 fn control_plane(joint: &Joint<'_>, live: &Live) -> axum::Router {
@@ -270,9 +277,9 @@ fn probes(health: Health) -> Probes {
     let health = Arc::new(health);
     let of_ready = health.clone();
     Probes {
-        not_ready: Arc::new(move || {
+        readiness: Arc::new(move || {
             let health = of_ready.clone();
-            Box::pin(async move { health.not_ready().await })
+            Box::pin(async move { health.readiness().await })
         }),
         metrics_text: Arc::new(move || {
             let health = health.clone();

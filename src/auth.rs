@@ -4,8 +4,12 @@
 //! compared in constant time with every token there is (`gate`). [`Auth`] holds what the configuration says now; a
 //! reload replaces it, and the next request is judged by it.
 //!
+//! A client sends its token with each of many requests on a connection, so that a connection remembers the last one
+//! ([`Known`]), for as long as nothing has been replaced.
+//!
 //! It never sees a request's body, and knows no HTTP: an [`AuthError`] becomes a [`Problem`] here, once for all edges.
 //!
+//! [`Known`]: crate::auth::Known
 //! [`Problem`]: crate::problem::Problem
 
 #[cfg(feature = "server")]
@@ -18,7 +22,7 @@ use crate::envelope::Accounts;
 use token::Hash;
 
 #[cfg(feature = "server")]
-pub use gate::{Auth, AuthError, Caller, find};
+pub use gate::{Auth, AuthError, Caller, Known, find};
 
 /// Everybody's name where there are no tokens.
 pub const ANONYMOUS: &str = "anonymous";

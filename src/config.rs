@@ -26,11 +26,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+#[cfg(feature = "server")]
 use std::time::Duration;
 
 use crate::auth::{ANONYMOUS, Policy, TokenEntry};
 use crate::envelope::grants::Owner;
 use crate::envelope::{Accounts, Grants, page_links as ours};
+#[cfg(feature = "server")]
+use crate::store::l1;
 use crate::{buffer, store, ttl};
 #[cfg(feature = "server")]
 use crate::{hooks, registry};
@@ -65,6 +68,7 @@ pub struct Config {
     pub buffer: BufferOptions,
     pub store: StoreOptions,
     pub consumer: ConsumerOptions,
+    #[cfg(feature = "server")]
     pub get: GetOptions,
     /// `confluence.enabled`.
     pub has_page_links: bool,
@@ -143,10 +147,33 @@ pub enum StoreOptions {
     Redis(Box<store::redis::Options>),
 }
 
+#[cfg(feature = "server")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GetOptions {
     /// Zero: a client must ask each time.
     pub max_age: Duration,
+    pub cache: Cache,
+}
+
+/// What a process that gets remembers of the store.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Whatever it reads, until it is told of a change; for as long as it can't be told, for a time.
+    Coherent(l1::Options),
+    /// Whatever it reads, for a time.
+    Bounded(l1::Options),
+    Off,
+}
+
+#[cfg(feature = "server")]
+impl Cache {
+    pub fn memory(self) -> Option<l1::Options> {
+        match self {
+            Self::Coherent(options) | Self::Bounded(options) => Some(options),
+            Self::Off => None,
+        }
+    }
 }
 
 /// What the pages of Confluence sites link to.

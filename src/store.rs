@@ -20,18 +20,26 @@
 //!
 //! *Acknowledged means as safe as configured* ([`Acknowledge`]): an outcome is reported only then.
 //!
+//! *Changes are told*, whoever makes them, to readers who wait ([`Reader::watch`]) or remember; what they are told and
+//! when they are not, [`changes`] says.
+//!
 //! *A backend that is down is an error, never an absent entry.* Out of memory, loading, read-only, an unknown script, a
 //! restarted or emptied server: all heal without a restart of ours.
 
 pub mod catalog;
+pub mod changes;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "server")]
+pub mod l1;
 pub mod redis;
 
 use bytes::Bytes;
 
 pub use catalog::Catalog;
+pub use changes::{Change, Standing, Watch};
 
+use self::changes::{Changes, Counts, Lease};
 use crate::envelope::limits::{HORIZON, TOMBSTONE_MARGIN};
 use crate::envelope::{Account, Flow, Version, WebhookKey};
 use crate::ttl::{Scope, Ttl};
@@ -180,6 +188,13 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
+/// What was read for somebody who wants to remember it.
+pub struct Answer {
+    pub found: Result<Option<Entry>, ReadError>,
+    /// For as long as it is good, every change to what was found is told; `None` where nobody tells.
+    pub lease: Option<Lease>,
+}
+
 impl Writer {
     /// Applies writes; `now_ms` decides what has expired on arrival. One list per write, one result per key, in order.
     /// A batch may hold several writes of one key: the newest wins, whatever their order.
@@ -202,6 +217,16 @@ impl Writer {
 }
 
 impl Reader {
+    /// A reader of the same entries, that hears of the same changes, for another runtime, within which this is called:
+    /// what it needs to be fast lives there.
+    pub fn for_this_runtime(&self) -> Self {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(reader) => Self::Embedded(reader.clone()),
+            Self::Redis(reader) => Self::Redis(reader.for_this_runtime()),
+        }
+    }
+
     /// The live entry under a key, or `None` where there is none.
     pub async fn get(&self, key: &WebhookKey) -> Result<Option<Entry>, ReadError> {
         match self {
@@ -217,6 +242,39 @@ impl Reader {
             #[cfg(feature = "embedded")]
             Self::Embedded(reader) => reader.get_many(keys).await,
             Self::Redis(reader) => reader.get_many(keys).await,
+        }
+    }
+
+    /// Begins to wait for changes of a key, whoever makes them. Read the key after this, and again whenever
+    /// [`Watch::changed`] returns.
+    pub fn watch(&self, key: &WebhookKey) -> Watch {
+        self.changes().watch(key.as_str().as_bytes())
+    }
+
+    /// Is every change told now?
+    pub fn standing(&self) -> Standing {
+        self.changes().standing()
+    }
+
+    /// How many changes were told so far.
+    pub fn counts(&self) -> Counts {
+        self.changes().counts()
+    }
+
+    fn changes(&self) -> &Changes {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(reader) => reader.changes(),
+            Self::Redis(reader) => reader.changes(),
+        }
+    }
+
+    /// One answer per key, in order, for somebody who has taken a stamp of each before.
+    pub async fn answer(&self, keys: &[WebhookKey]) -> Vec<Answer> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(reader) => reader.answer(keys).await,
+            Self::Redis(reader) => reader.answer(keys).await,
         }
     }
 

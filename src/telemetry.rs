@@ -5,7 +5,10 @@
 //! own; two servers in one process count apart.
 
 pub mod logs;
+pub mod meter;
 pub mod metrics;
+mod striped;
 pub mod trace;
 
+pub use meter::Meter;
 pub use metrics::{HookOutcome, Metrics};

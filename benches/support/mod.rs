@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hookcache::config::{Config, Sources, StoreOptions, load};
+use hookcache::envelope::Clock;
 use hookcache::store;
 
 /// The defaults, and what these variables of the environment change.
@@ -16,7 +17,7 @@ pub fn redis_store(url: &str) -> (store::Writer, store::Reader) {
     let StoreOptions::Redis(options) = configured(&[("HOOKCACHE_STORE__URL", url)]).store else {
         unreachable!("store.url makes the store Redis")
     };
-    let (writer, reader, _) = store::redis::open(&options).expect("well-formed options");
+    let (writer, reader, _) = store::redis::open(&options, Clock::system()).expect("well-formed options");
     (store::Writer::Redis(writer), store::Reader::Redis(reader))
 }
 

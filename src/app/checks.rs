@@ -11,8 +11,9 @@ use super::StartError;
 use super::places::{uses_buffer, uses_page_links, uses_store};
 #[cfg(feature = "sqs")]
 use crate::buffer::sqs;
-use crate::config::{BufferOptions, Config, Role, StoreOptions};
+use crate::config::{BufferOptions, Cache, Config, Role, StoreOptions};
 use crate::doctor::{self, Finding, Severity, Sheet, local};
+use crate::http::Workers;
 use crate::registry::inspect::{Inspected, State, inspect};
 use crate::store::redis;
 
@@ -95,7 +96,9 @@ fn store_uses(config: &Config) -> Vec<redis::Use> {
         (Role::Admin, redis::Use::ChangeRules),
         (Role::Admin, redis::Use::Walk),
     ];
-    uses.into_iter().filter(|(role, _)| config.roles.has(*role)).map(|(_, of_role)| of_role).collect()
+    let of_roles = uses.into_iter().filter(|(role, _)| config.roles.has(*role)).map(|(_, of_role)| of_role);
+    let tracks = config.roles.has(Role::Get) && matches!(config.get.cache, Cache::Coherent(_));
+    of_roles.chain(tracks.then_some(redis::Use::Track)).collect()
 }
 
 /// The buffer, and the queue of page links.
@@ -197,7 +200,8 @@ fn no_answer(patience: Duration) -> String {
 /// What this machine gives.
 fn here(config: &Config) -> Vec<Finding> {
     let backend_connections = match &config.store {
-        StoreOptions::Redis(options) => options.read_connections + options.write_connections,
+        // One reader for each thread that serves gets, and one for the probes.
+        StoreOptions::Redis(options) => options.read_connections * (Workers::count() + 1) + options.write_connections,
         #[cfg(feature = "embedded")]
         StoreOptions::Embedded(_) => 0,
     };

@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Appender, Depth, Taker};
 use crate::consumer::Breaker;
+use crate::http::Readiness;
 use crate::registry::Registry;
-use crate::store::{Reader, Writer};
+use crate::serve::Serve;
+use crate::store::{Reader, Standing, Writer};
 use crate::telemetry::Metrics;
 
 /// A report of readiness is at most this old.
@@ -26,6 +28,8 @@ pub struct Needs {
     pub appender: Option<Appender>,
     /// For `get`.
     pub reader: Option<Reader>,
+    /// For `get`: what it remembers.
+    pub serve: Option<Serve>,
     /// For `consume`.
     pub consumer: Option<(Writer, Breaker)>,
     /// For `consume`, and to see how full the buffer is.
@@ -46,31 +50,43 @@ pub struct Health {
     metrics: Metrics,
     /// Cancelled when the process begins to stop: it is not ready from then on.
     stopping: CancellationToken,
-    not_ready: Mutex<Option<(Instant, Vec<String>)>>,
+    readiness: Mutex<Option<(Instant, Readiness)>>,
     depth_asked: Mutex<Option<Instant>>,
 }
 
 impl Health {
     pub fn new(needs: Needs, metrics: Metrics, stopping: CancellationToken) -> Self {
-        Self { needs, metrics, stopping, not_ready: Mutex::default(), depth_asked: Mutex::default() }
+        Self { needs, metrics, stopping, readiness: Mutex::default(), depth_asked: Mutex::default() }
     }
 
-    /// Why some role of this process can't do its work now; empty where all can.
-    pub async fn not_ready(&self) -> Vec<String> {
+    /// Why some role of this process can't do its work now, and what is worth knowing where it can.
+    pub async fn readiness(&self) -> Readiness {
         if self.stopping.is_cancelled() {
-            return vec!["this process is stopping".to_owned()];
+            return Readiness { reasons: vec!["this process is stopping".to_owned()], notes: Vec::new() };
         }
-        let mut kept = self.not_ready.lock().await;
-        if let Some((at, reasons)) = &*kept
+        let mut kept = self.readiness.lock().await;
+        if let Some((at, readiness)) = &*kept
             && at.elapsed() < REPORT_AGE_MAX
         {
-            return reasons.clone();
+            return readiness.clone();
         }
         let checks = async { tokio::join!(self.set(), self.get(), self.consume(), self.page_links()) };
         let (set, get, consume, page_links) = checks.await;
-        let reasons: Vec<String> = [set, get, consume, page_links].into_iter().flatten().collect();
-        *kept = Some((Instant::now(), reasons.clone()));
-        reasons
+        let reasons = [set, get, consume, page_links].into_iter().flatten().collect();
+        let readiness = Readiness { reasons, notes: self.memory_note().into_iter().collect() };
+        *kept = Some((Instant::now(), readiness.clone()));
+        readiness
+    }
+
+    /// What is remembered may be out of date: why, and by how much.
+    fn memory_note(&self) -> Option<String> {
+        let serve = self.needs.serve.as_ref()?;
+        match serve.memory()? {
+            (_, Standing::Told) => None,
+            (_, Standing::Untold(why)) => {
+                Some(format!("get: answers may be as old as get.cache allows, as changes are not told: {why}"))
+            }
+        }
     }
 
     async fn set(&self) -> Option<String> {
@@ -108,6 +124,9 @@ impl Health {
     /// The metrics page, with depths of the queues that are a few seconds old at most, unless the buffer is down.
     pub async fn metrics(&self) -> String {
         self.sample_depth().await;
+        if let Some((memory, _)) = self.needs.serve.as_ref().and_then(Serve::memory) {
+            self.metrics.memory(memory);
+        }
         self.metrics.text()
     }
 

@@ -96,7 +96,7 @@ async fn open_store(
             Ok((writer, reader, store::RuleBook::Embedded(book)))
         }
         StoreOptions::Redis(options) => {
-            let opened = store::redis::open(&options);
+            let opened = store::redis::open(&options, clock.clone());
             let (writer, reader, book) = opened.map_err(|error| StartError::Store(error.to_string()))?;
             Ok((store::Writer::Redis(writer), store::Reader::Redis(reader), store::RuleBook::Redis(book)))
         }

@@ -1,6 +1,6 @@
 //! The gate: who may come in with this token, as the configuration says now.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -69,10 +69,69 @@ impl Auth {
         if caller.may(scope) { Ok(caller) } else { Err(AuthError::Scope(scope)) }
     }
 
+    /// The same, for one of many calls on a connection.
+    pub fn authorize_again(
+        &self,
+        known: &Known,
+        authorization: Option<&str>,
+        scope: Scope,
+    ) -> Result<Arc<Caller>, AuthError> {
+        let state = self.0.load();
+        let mut last = known.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let caller = match &*last {
+            Some(last) if last.is_of(&state, authorization) => last.caller.clone(),
+            _ => {
+                let caller = Arc::new(state.authenticate(authorization)?);
+                let authorization = authorization.map(str::to_owned);
+                *last = Some(Last { state: Arc::clone(&state), authorization, caller: caller.clone() });
+                caller
+            }
+        };
+        if caller.may(scope) { Ok(caller) } else { Err(AuthError::Scope(scope)) }
+    }
+
     /// The caller of this `Authorization` header.
     pub fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, AuthError> {
-        let state = self.0.load();
-        let entries = match &state.policy {
+        self.0.load().authenticate(authorization)
+    }
+
+    /// Who may set what, for the edge and for the consumer.
+    pub fn grants(&self) -> Arc<Grants> {
+        self.0.load().grants.clone()
+    }
+
+    /// Puts another configuration in place, all of it at once.
+    pub fn replace(&self, policy: Policy, grants: Grants) {
+        self.0.store(Arc::new(State { policy, grants: Arc::new(grants) }));
+    }
+}
+
+/// What a connection remembers of its last call.
+#[derive(Default)]
+pub struct Known(Mutex<Option<Last>>);
+
+struct Last {
+    /// Who might call when it was let in.
+    state: Arc<State>,
+    authorization: Option<String>,
+    caller: Arc<Caller>,
+}
+
+impl Last {
+    /// In constant time, too: behind a proxy, many clients share a connection.
+    fn is_of(&self, state: &Arc<State>, authorization: Option<&str>) -> bool {
+        let same_text = match (&self.authorization, authorization) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours.as_bytes().ct_eq(theirs.as_bytes()).into(),
+            _ => false,
+        };
+        same_text && Arc::ptr_eq(&self.state, state)
+    }
+}
+
+impl State {
+    fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, AuthError> {
+        let entries = match &self.policy {
             Policy::Open => return Ok(anonymous()),
             Policy::Tokens(entries) => entries,
         };
@@ -85,16 +144,6 @@ impl Auth {
         let entry = find(entries, &token).filter(|entry| entry.enabled).ok_or(AuthError::Unknown)?;
         let TokenEntry { name, scopes, accounts, .. } = entry;
         Ok(Caller { name: name.clone(), scopes: scopes.clone(), accounts: accounts.clone() })
-    }
-
-    /// Who may set what, for the edge and for the consumer.
-    pub fn grants(&self) -> Arc<Grants> {
-        self.0.load().grants.clone()
-    }
-
-    /// Puts another configuration in place, all of it at once.
-    pub fn replace(&self, policy: Policy, grants: Grants) {
-        self.0.store(Arc::new(State { policy, grants: Arc::new(grants) }));
     }
 }
 
@@ -157,6 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_knows_its_last_caller_and_no_other() {
+        let tokens: Vec<Token> = (0..2).map(|_| Token::generate().unwrap()).collect();
+        let auth = auth(vec![entry("a", &tokens[0], &[Scope::Get]), entry("b", &tokens[1], &[Scope::Set])]);
+        let known = Known::default();
+        let again = |token: Option<&Token>, scope| {
+            let bearer = token.map(bearer);
+            auth.authorize_again(&known, bearer.as_deref(), scope).map(|caller| caller.name.clone())
+        };
+        for _ in 0..2 {
+            assert_eq!(again(Some(&tokens[0]), Scope::Get).as_deref(), Ok("a"));
+            assert_eq!(again(Some(&tokens[0]), Scope::Get).as_deref(), Ok("a"));
+            assert_eq!(again(Some(&tokens[0]), Scope::Set), Err(AuthError::Scope(Scope::Set)));
+            assert_eq!(again(None, Scope::Get), Err(AuthError::Missing));
+            assert_eq!(again(Some(&Token::generate().unwrap()), Scope::Get), Err(AuthError::Unknown));
+            assert_eq!(again(Some(&tokens[1]), Scope::Set).as_deref(), Ok("b"));
+        }
+    }
+
+    #[test]
     fn a_call_without_a_token_or_with_a_wrong_one_has_no_caller() {
         let token = Token::generate().unwrap();
         let auth = auth(vec![entry("t", &token, &[Scope::Get])]);
@@ -191,10 +259,13 @@ mod tests {
     fn all_clones_see_a_replacement_at_once() {
         let token = Token::generate().unwrap();
         let auth = auth(vec![entry("t", &token, &[Scope::Get])]);
-        let clone = auth.clone();
+        let (clone, known) = (auth.clone(), Known::default());
         assert!(clone.authenticate(Some(&bearer(&token))).is_ok());
+        assert!(clone.authorize_again(&known, Some(&bearer(&token)), Scope::Get).is_ok());
         auth.replace(Policy::Tokens(vec![]), Grants { callers: Some(HashMap::new()), reserved: vec![] });
         assert_eq!(clone.authenticate(Some(&bearer(&token))), Err(AuthError::Unknown));
+        let again = clone.authorize_again(&known, Some(&bearer(&token)), Scope::Get);
+        assert_eq!(again, Err(AuthError::Unknown), "what is remembered is of before");
         auth.replace(Policy::Open, Grants::default());
         assert_eq!(clone.authenticate(None).unwrap().name, ANONYMOUS);
         assert!(clone.grants().callers.is_none());

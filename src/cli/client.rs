@@ -16,6 +16,9 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server's own default for a request, so that its answer comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest that one call is held, so that its answer comes well within [`CALL_TIMEOUT`] and before a load balancer
+/// gives up.
+pub const WAIT_MAX: Duration = Duration::from_secs(50);
 /// Largest answer that is read: more than the server sends.
 const ANSWER_BYTES_MAX: u64 = 80 << 20;
 /// What stays readable in a path segment or a query value (RFC 3986's unreserved characters).
@@ -121,7 +124,16 @@ impl Client {
 
     /// `path` begins with `/`; what comes from a user is escaped in it ([`escape`]).
     pub fn call(&self, method: Method, path: &str, json: Option<&[u8]>) -> Result<Answer, String> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        self.send(Request::builder().method(method).uri(format!("{}{path}", self.base)), json)
+    }
+
+    /// A get that the server may hold for this long until it has news; see [`WAIT_MAX`].
+    pub fn get_waiting(&self, path: &str, wait: Duration) -> Result<Answer, String> {
+        let request = Request::get(format!("{}{path}", self.base));
+        self.send(request.header("prefer", format!("wait={}", wait.as_secs())), None)
+    }
+
+    fn send(&self, mut request: http::request::Builder, json: Option<&[u8]>) -> Result<Answer, String> {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }

@@ -21,8 +21,8 @@ use std::time::Duration;
 use super::fields::{Fields, parse_ttl};
 use super::layers::Merged;
 use super::{
-    Access, BufferOptions, Config, ConsumerOptions, Fault, GetOptions, LogFormat, LogLevel, LogOptions, Role, Roles,
-    StoreOptions, lists,
+    Access, BufferOptions, Config, ConsumerOptions, Fault, LogFormat, LogLevel, LogOptions, Role, Roles, StoreOptions,
+    lists,
 };
 use crate::ttl::{Rules, ScopePattern, Ttl};
 
@@ -58,10 +58,15 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     let has_page_links = shared::enabled(fields);
     let with_pages = has_page_links && cfg!(feature = "server");
     let (buffer, queue) = buffer::read(fields, &data_dir_or_here, with_pages);
-    let store = store::read(fields, &data_dir_or_here);
+    #[cfg(feature = "server")]
+    let get = planes::get(fields);
+    #[cfg(feature = "server")]
+    let tracking = planes::tracking(roles.as_ref(), get.as_ref());
+    // Without it there is nobody who gets.
+    #[cfg(not(feature = "server"))]
+    let tracking = crate::store::redis::Tracking::Off;
+    let store = store::read(fields, &data_dir_or_here, tracking);
     let consumer = consumer(fields);
-    let max_age = fields.number("get.max_age_seconds", 0..=86_400);
-    let get = GetOptions { max_age: Duration::from_secs(max_age.into()) };
     #[cfg(feature = "server")]
     let page_links = page_links::read(fields, &data_dir_or_here);
     #[cfg(not(feature = "server"))]
@@ -87,7 +92,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         buffer: buffer?,
         store: store?,
         consumer,
-        get,
+        #[cfg(feature = "server")]
+        get: get?,
         has_page_links,
         #[cfg(feature = "server")]
         page_links: match has_page_links {

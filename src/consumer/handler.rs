@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn over_redis(port: u16) -> Handler {
-        let (writer, _, book) = redis::open(&redis::Options {
+        let options = redis::Options {
             mode: Mode::Standalone { url: format!("redis://127.0.0.1:{port}") },
             username_file: None,
             password_file: None,
@@ -216,8 +216,9 @@ mod tests {
             connect_timeout: MINUTE,
             read_timeout: MINUTE,
             write_timeout: MINUTE,
-        })
-        .unwrap();
+            tracking: redis::Tracking::Off,
+        };
+        let (writer, _, book) = redis::open(&options, Clock::system()).unwrap();
         handler(Writer::Redis(writer), RuleBook::Redis(book))
     }
 

@@ -66,7 +66,9 @@ fn judge_node(node: &Node, wanted: &Wanted) -> Vec<Finding> {
                     "allow it with the ACL rule +info",
                 ),
             }
-            tracking(facts, &mut sheet);
+            if wanted.uses.contains(&Use::Track) {
+                tracking(facts, &mut sheet);
+            }
             clock(facts, &mut sheet);
         }
     }
@@ -272,15 +274,32 @@ fn persistence(facts: &Facts, wanted: &Wanted, sheet: &mut Sheet) {
     }
 }
 
+/// Not risky: without it answers are a moment old, as they are in front of most caches.
 fn tracking(facts: &Facts, sheet: &mut Sheet) {
     const CHECK: &str = "redis-tracking";
+    const MEANS: &str = "gets may be answered with what is as old as get.cache allows";
+    let lacking = facts.denied_tracking.join(" ");
     match &facts.tracking_refused {
-        None => sheet.ok(CHECK, "RESP3 with CLIENT TRACKING"),
         Some(why) => sheet.note(
             CHECK,
-            format!("no RESP3 with CLIENT TRACKING ({why}); this version doesn't use it"),
-            "allow it with the ACL rule +client|tracking, for versions to come",
+            format!("it can't tell of changes ({why}): {MEANS}"),
+            "use a server that has RESP3 and CLIENT TRACKING, or set get.cache = \"bounded(1s)\"",
         ),
+        None if !lacking.is_empty() => sheet.note(
+            CHECK,
+            format!("the user of store.url may not hear of changes: it lacks {lacking}: {MEANS}"),
+            format!("ACL SETUSER <user> {lacking}"),
+        ),
+        None => sheet.ok(CHECK, "it tells of changes (RESP3 with CLIENT TRACKING)"),
+    }
+    let evicts = facts.info("maxmemory_policy").is_some_and(|policy| policy != "noeviction");
+    if evicts && facts.clients_max.as_deref() == Some("0") {
+        sheet.note(
+            "redis-tracking-memory",
+            "a full Redis tells each process that gets of each entry that it forgets, and what they have not taken yet \
+             fills it further",
+            "set maxmemory-clients, such as to 5%, or maxmemory-policy noeviction",
+        );
     }
 }
 
@@ -311,7 +330,7 @@ mod tests {
     }
 
     fn of(facts: Facts, acknowledge: Acknowledge) -> Vec<Finding> {
-        let uses = vec![Use::Write, Use::Read, Use::LoadRules, Use::ChangeRules, Use::Walk];
+        let uses = vec![Use::Write, Use::Read, Use::LoadRules, Use::ChangeRules, Use::Track, Use::Walk];
         let node = Node { address: "redis://h:1".to_owned(), look: Look::Seen(facts) };
         judge(&[node], &Wanted { kind: Kind::Single, acknowledge, uses })
     }
@@ -396,6 +415,17 @@ mod tests {
         assert_eq!(severity(&findings, "redis-acl-walks"), Risky);
         let untracked = Facts { tracking_refused: Some("NOPROTO".to_owned()), ..facts(FINE) };
         assert_eq!(severity(&of(untracked, memory), "redis-tracking"), Note);
+        let findings = of(Facts { denied_tracking: vec!["+info", "+client|tracking"], ..facts(FINE) }, memory);
+        let tracking = findings.iter().find(|finding| finding.check == "redis-tracking").unwrap();
+        assert_eq!(
+            (tracking.severity, tracking.mend.as_deref()),
+            (Note, Some("ACL SETUSER <user> +info +client|tracking"))
+        );
+        let lfu = FINE.replace("noeviction", "allkeys-lfu");
+        for (policy, clients_max, is_told) in [(&*lfu, "0", true), (&lfu, "1048576", false), (FINE, "0", false)] {
+            let findings = of(Facts { clients_max: Some(clients_max.to_owned()), ..facts(policy) }, memory);
+            assert_eq!(findings.iter().any(|f| f.check == "redis-tracking-memory"), is_told, "{clients_max} {policy}");
+        }
         for (gap, expected) in [(Some(4_000), Ok), (Some(-6_000), Risky), (Some(60_000), Risky), (None, Note)] {
             let findings = of(Facts { clock_gap_ms: gap, ..facts(FINE) }, memory);
             assert_eq!(severity(&findings, "redis-clock"), expected, "{gap:?}");

@@ -59,7 +59,11 @@ fn first_16_of_sha256(text: &str) -> [u8; 16] {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = |byte: u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        // At once, as every answer to a get holds one.
+        let text = self.0.map(digits);
+        f.write_str(std::str::from_utf8(text.as_flattened()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -72,6 +76,13 @@ impl fmt::Debug for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_text_is_hexadecimal() {
+        let bytes = std::array::from_fn(|at| at as u8 * 8);
+        assert!(Version::from_bytes(bytes).to_string().starts_with("0008101820283038"));
+        assert_eq!(Version::from_bytes([0xfa; 32]).to_string(), "fa".repeat(32));
+    }
 
     #[test]
     fn order_beats_time_and_time_beats_the_tie_break() {

@@ -22,7 +22,7 @@ pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
     if grants.callers.is_none() && config.access != Access::OpenAnywhere {
         tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
     }
-    let (writer, book) = open_store(&config)?;
+    let (writer, book) = open_store(&config, &clock)?;
     let queues = on_sqs(&config.buffer, "buffer.queue_url", "set the URL of the queue that it is fed from")?;
     let burier = Burier::Sqs(sqs::Burier::new(queues)?);
     let rules = Arc::new(config.ttl);
@@ -30,7 +30,7 @@ pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
     Ok(Handler::new(writer, RuleSource::new(policy, book), burier, clock))
 }
 
-fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
+fn open_store(config: &Config, clock: &Clock) -> Result<(Writer, RuleBook), StartError> {
     match &config.store {
         #[cfg(feature = "embedded")]
         StoreOptions::Embedded(_) => {
@@ -38,7 +38,7 @@ fn open_store(config: &Config) -> Result<(Writer, RuleBook), StartError> {
         }
         StoreOptions::Redis(options) => {
             // The reader goes before it has connected.
-            let (writer, _, book) = store::redis::open(options)?;
+            let (writer, _, book) = store::redis::open(options, clock.clone())?;
             Ok((Writer::Redis(writer), RuleBook::Redis(book)))
         }
     }

@@ -1,21 +1,20 @@
 //! Answers and their headers. The one place where a [`Problem`] becomes a status.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
+use super::probes::Readiness;
 use crate::hooks;
 use crate::ingest::{Receipt, SetAnswer};
 use crate::openapi;
 use crate::problem::{Code, Problem};
-use crate::serve::Page;
+use crate::serve::{Page, Text};
 
 /// Ours are whole; the control plane's may stream.
 pub type Answer = Response<Either<Full<Bytes>, axum::body::Body>>;
@@ -25,12 +24,22 @@ const ACCOUNT: HeaderName = HeaderName::from_static("hookcache-account-id");
 const FLOW: HeaderName = HeaderName::from_static("hookcache-flow-id");
 const ID: HeaderName = HeaderName::from_static("hookcache-id");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("hookcache-expires-at");
-/// The last moment that an HTTP date can tell, in milliseconds: the end of the year 9999.
-const HTTP_DATE_MS_MAX: u64 = 253_402_300_799_999;
+/// Under which header each text stands.
+const TEXTS: [(HeaderName, Text); Text::ALL.len()] = [
+    (ETAG, Text::ETag),
+    (LAST_MODIFIED, Text::LastModified),
+    (ACCOUNT, Text::Account),
+    (FLOW, Text::Flow),
+    (ID, Text::Id),
+    (EXPIRES_AT, Text::ExpiresAt),
+];
+/// Headers of most answers: room for them is made at once.
+const HEADERS: usize = 12;
 
 fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(body.into())));
     *answer.status_mut() = status;
+    *answer.headers_mut() = HeaderMap::with_capacity(HEADERS);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
@@ -107,12 +116,14 @@ struct Ready {
     ready: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
-pub fn ready(reasons: Vec<String>) -> Answer {
+pub fn ready(Readiness { reasons, notes }: Readiness) -> Answer {
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Ready { ready, reasons })
+    json(status, &Ready { ready, reasons, notes })
 }
 
 pub fn accepted(receipt: &Receipt) -> Answer {
@@ -151,37 +162,35 @@ pub fn many(body: Bytes) -> Answer {
 /// An entry's payload with its headers; without the payload for a HEAD, or when the reader has it.
 pub fn page(page: Page, head_only: bool) -> Answer {
     let length = page.payload.len();
-    let mut answer = if page.not_modified {
-        let mut answer = new(StatusCode::NOT_MODIFIED, JSON, Bytes::new());
-        answer.headers_mut().remove(CONTENT_TYPE);
-        answer
-    } else {
-        let mut answer = new(StatusCode::OK, JSON, if head_only { Bytes::new() } else { page.payload });
-        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-        answer
-    };
-    let headers = answer.headers_mut();
-    let expires_at = page.expires_at.as_deref();
-    for (name, value) in [
-        (ETAG, Some(page.etag.as_str())),
-        (CACHE_CONTROL, Some(&page.cache_control)),
-        (LAST_MODIFIED, http_date(page.modified_ms).as_deref()),
-        (ACCOUNT, Some(&page.account)),
-        (FLOW, Some(&page.flow)),
-        (ID, Some(&page.id)),
-        (EXPIRES_AT, expires_at),
-    ] {
+    let has_body = !head_only && !page.not_modified;
+    let mut answer = Response::new(Either::Left(Full::new(if has_body { page.payload.clone() } else { Bytes::new() })));
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    match page.not_modified {
+        true => *answer.status_mut() = StatusCode::NOT_MODIFIED,
+        false => drop(headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON))),
+    }
+    if head_only && !page.not_modified {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    for (name, text) in TEXTS {
+        let text = page.text(text);
         // An id that came from elsewhere may hold what no header can: then it is left out.
-        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+        if !text.is_empty()
+            && let Ok(value) = HeaderValue::from_maybe_shared(text)
+        {
             headers.insert(name, value);
         }
     }
+    headers.insert(CACHE_CONTROL, cache_control(page.max_age_seconds));
+    *answer.headers_mut() = headers;
     answer
 }
 
-fn http_date(ms: u64) -> Option<String> {
-    let moment = UNIX_EPOCH + Duration::from_millis(Some(ms).filter(|ms| *ms <= HTTP_DATE_MS_MAX)?);
-    Some(httpdate::fmt_http_date(moment))
+fn cache_control(max_age_seconds: u64) -> HeaderValue {
+    match max_age_seconds {
+        0 => HeaderValue::from_static("private, no-cache"),
+        seconds => HeaderValue::from_str(&format!("private, max-age={seconds}")).expect("it is plain ASCII"),
+    }
 }
 
 #[cfg(test)]
@@ -189,13 +198,6 @@ mod tests {
     use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 
     use super::*;
-
-    #[test]
-    fn a_date_beyond_the_year_9999_is_left_out() {
-        assert_eq!(http_date(784_111_777_000).unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert!(http_date(HTTP_DATE_MS_MAX).is_some());
-        assert!(http_date(HTTP_DATE_MS_MAX + 1).is_none());
-    }
 
     #[test]
     fn what_only_time_heals_tells_when_to_come_back() {

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -13,56 +15,72 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::Answer;
-use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_MAX, READ_BUFFER_BYTES_MAX};
+use super::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MAX, READ_BUFFER_BYTES_MAX};
+use super::socket::{Peer, Socket};
 use super::watch::{Watch, Watched};
 
 /// Serves a connection until it ends, or until the call that runs at the stop signal is answered.
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     // Answers are written whole; waiting for more of them only adds delay.
     let _ = stream.set_nodelay(true);
-    let watch = Watch::new();
+    let (stream, watch) = (Socket::new(stream), Watch::new());
+    let calls = Calls { shared: shared.clone(), watch: watch.clone(), peer: stream.peer().clone() };
     let io = TokioIo::new(Watched { stream, watch: watch.clone() });
-    let calls = Calls { shared: shared.clone(), watch: watch.clone() };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The watch does this, and can tell a slow head from an idle connection.
         .header_read_timeout(None)
         // A caller that has sent all and closes its side is still answered, and its call not broken off.
         .half_close(true)
-        .max_headers(HEADERS_MAX)
+        // Not `max_headers`, which would allocate room for them with each request: HEADERS_MAX is hyper's own.
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(READ_BUFFER_BYTES_MAX)
         .serve_connection(io, calls);
 
-    let mut stalled = pin!(watch.stalled(&shared.options));
-    let mut stopping = false;
+    // A set of futures polls each only when it was woken itself, and not whenever a byte moves.
+    let mut interrupts: FuturesUnordered<_> = [
+        watch.stalled(&shared.options).map(|()| Interrupt::Stalled).boxed(),
+        shared.stop.cancelled().map(|()| Interrupt::Stop).boxed(),
+        shared.cut.cancelled().map(|()| Interrupt::Cut).boxed(),
+    ]
+    .into_iter()
+    .collect();
     loop {
         tokio::select! {
+            biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 }
                 break;
             }
-            () = &mut stalled => {
-                tracing::debug!("a connection was cut: slow or idle");
-                return;
-            }
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+            Some(interrupt) = interrupts.next() => match interrupt {
+                Interrupt::Stalled => {
+                    tracing::debug!("a connection was cut: slow or idle");
+                    return;
+                }
+                Interrupt::Stop => Pin::new(&mut connection).graceful_shutdown(),
+                Interrupt::Cut => return,
             }
         }
     }
-    linger(connection.into_parts().io.into_inner().stream).await;
+    shared.cut.run_until_cancelled(linger(connection.into_parts().io.into_inner().stream)).await;
+}
+
+/// What ends a connection beside its client.
+enum Interrupt {
+    Stalled,
+    /// After the call that runs.
+    Stop,
+    /// At once.
+    Cut,
 }
 
 /// Closes our side, and takes for a while what the client still sends, so that it sees the answer and no reset.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Socket) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -83,6 +101,7 @@ async fn linger(mut stream: TcpStream) {
 struct Calls {
     shared: Arc<Shared>,
     watch: Arc<Watch>,
+    peer: Arc<Peer>,
 }
 
 impl Service<Request<Incoming>> for Calls {
@@ -92,11 +111,15 @@ impl Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let running = self.watch.call();
-        let shared = self.shared.clone();
-        Box::pin(async move {
-            let answer = shared.answer(request).await;
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        let answered = move |answer: Answer| {
             running.answered(answer.body().size_hint().lower());
             Ok(answer)
-        })
+        };
+        // Most calls are plain gets: their future is a fraction of one that may become any call.
+        match shared.is_get(&request) {
+            true => Box::pin(shared.answer_get(request, peer).map(answered)),
+            false => Box::pin(shared.answer(request).map(answered)),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The caller's token is judged before anything about the body is.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, IF_NONE_MATCH};
 use hyper::http::request::Parts;
@@ -12,12 +13,13 @@ use tokio::time::{Instant, timeout};
 use super::answer::{self, Answer};
 use super::limits::BODY_BYTES_MAX;
 use super::routes::Route;
-use super::{Shared, body, query, timed_out};
+use super::socket::Peer;
+use super::{Shared, body, prefer, query, timed_out};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::hooks::{self, Hooks};
 use crate::ingest::Ingest;
 use crate::problem::{Code, Problem};
-use crate::serve::{Links, Serve};
+use crate::serve::{Links, Page, Serve};
 use crate::telemetry::trace;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -31,13 +33,13 @@ pub struct Data {
 }
 
 impl Data {
+    /// Any call but a get of one key.
     pub(super) async fn call(&self, route: Route, request: Request<Incoming>, shared: &Shared) -> Answer {
         let answered = match route {
             Route::Set => self.set(request, shared).await,
             Route::Delete => self.delete(request, shared).await,
             Route::GetMany => self.get_many(request, shared).await,
-            Route::Key if request.method() == Method::DELETE => self.delete_key(request, shared).await,
-            Route::Key => self.get(request, shared).await,
+            Route::Key => self.delete_key(request, shared).await,
             Route::Links => self.links(request, shared).await,
             Route::Hook => self.hook(request, shared).await,
             Route::Descriptor => self.descriptor(request, shared).await,
@@ -90,13 +92,27 @@ impl Data {
         Ok(answer::accepted(&deleted))
     }
 
-    async fn get(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
-        let serve = self.serve()?;
-        let caller = serve.authorize(authorization(request.headers()))?;
+    /// A get of one key.
+    pub(super) async fn get(&self, request: &Request<Incoming>, shared: &Shared, peer: &Peer) -> Answer {
+        self.try_get(request, shared, peer).await.unwrap_or_else(|problem| answer::problem(&problem))
+    }
+
+    async fn try_get(&self, request: &Request<Incoming>, shared: &Shared, peer: &Peer) -> Result<Answer, Problem> {
+        let (serve, headers) = (self.serve()?, request.headers());
+        let caller = serve.authorize_again(&peer.known, authorization(headers))?;
         let key = query::key(request.uri().path())?;
-        let if_none_match = if_none_match(request.headers());
+        let (if_none_match, head_only) = (if_none_match(headers), request.method() == Method::HEAD);
+        if let Some(wait) = prefer::wait(headers)
+            && let Some(hold) = shared.hold(peer)
+        {
+            let waiter = serve.waiter(&key)?;
+            let news = serve.get_news(&caller, waiter, if_none_match.as_deref(), wait, hold.cut_short());
+            // The call may take its time beside that which it waits. Boxed, as few wait, and those that don't are small.
+            let page = Box::pin(timeout(wait + shared.options.request_timeout, news)).await;
+            return Ok(prefer::applied(answered(page.unwrap_or_else(|_| Err(timed_out())), head_only), wait));
+        }
         let page = timed(shared, serve.get(&caller, &key, if_none_match.as_deref())).await?;
-        Ok(answer::page(page, request.method() == Method::HEAD))
+        Ok(answer::page(page, head_only))
     }
 
     async fn links(&self, request: Request<Incoming>, shared: &Shared) -> Result<Answer, Problem> {
@@ -132,6 +148,10 @@ impl Data {
     }
 }
 
+fn answered(page: Result<Page, Problem>, head_only: bool) -> Answer {
+    page.map_or_else(|problem| answer::problem(&problem), |page| answer::page(page, head_only))
+}
+
 async fn read(request: Request<Incoming>, shared: &Shared) -> Result<(Parts, body::Body), Problem> {
     read_up_to(BODY_BYTES_MAX, request, shared).await
 }
@@ -154,8 +174,11 @@ fn call(parts: Parts, body: Bytes) -> hooks::Call {
     hooks::Call { method: parts.method, path, query, headers: parts.headers, body }
 }
 
-async fn timed<T>(shared: &Shared, call: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    timeout(shared.options.request_timeout, call).await.unwrap_or_else(|_| Err(timed_out()))
+fn timed<T>(
+    shared: &Shared,
+    call: impl Future<Output = Result<T, Problem>>,
+) -> impl Future<Output = Result<T, Problem>> {
+    timeout(shared.options.request_timeout, call).map(|done| done.unwrap_or_else(|_| Err(timed_out())))
 }
 
 /// The header's value. What is no text, or stands twice, is a header that no token matches.

@@ -14,8 +14,8 @@ pub const BODY_FIRST_BYTES: usize = 64 << 10;
 pub const PATH_BYTES_MAX: usize = 8 << 10;
 /// Longest head of a request, its first line included, in bytes; hyper answers 431.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a request; hyper answers 431.
-pub const HEADERS_MAX: usize = 64;
+/// Headers of a request; hyper answers 431. Its own default, as another one would cost an allocation with each request.
+pub const HEADERS_MAX: usize = 100;
 /// Read buffer of a connection, in bytes: at least [`HEAD_BYTES_MAX`], and small, as there are many.
 pub const READ_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Time after an accept that failed, so that a lack of file descriptors costs no core.
@@ -28,3 +28,8 @@ pub const LINGER_BYTES_MAX: usize = 256 << 20;
 /// The slowest that a client may read, in bytes per second, beside `http.idle_timeout` for each answer: a client that
 /// takes a byte now and then would otherwise hold its connection and the answer's memory for ever.
 pub const ANSWER_BYTES_PER_SECOND_MIN: u64 = 128 << 10;
+/// The longest that a get may be held for news (`Prefer: wait`): few load balancers wait for longer.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The share of a listener's connections that may be held so at once. Further gets are answered at once, as a preference
+/// is no demand, so that there is always room for those that don't wait.
+pub const HELD_SHARE_MAX: f64 = 0.75;

@@ -10,11 +10,20 @@ use super::{Shared, timed_out};
 /// A question that is answered by whoever knows all parts of the process.
 pub type Asked<T> = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = T> + Send>> + Send + Sync>;
 
+/// Can the process do its work?
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why it can't; empty when it can.
+    pub reasons: Vec<String>,
+    /// What is not as it should be, though it can.
+    pub notes: Vec<String>,
+}
+
 /// What the probes ask.
 #[derive(Clone)]
 pub struct Probes {
-    /// Why the process is not ready; empty when it is. Must be cheap: probes come often.
-    pub not_ready: Asked<Vec<String>>,
+    /// Must be cheap: probes come often.
+    pub readiness: Asked<Readiness>,
     /// The text of `/metrics`.
     pub metrics_text: Asked<String>,
 }
@@ -23,7 +32,7 @@ impl Shared {
     pub(super) async fn probe(&self, route: Route) -> Answer {
         let asked = async {
             match route {
-                Route::Readyz => answer::ready((self.probes.not_ready)().await),
+                Route::Readyz => answer::ready((self.probes.readiness)().await),
                 Route::Metrics => answer::text("text/plain; version=0.0.4", (self.probes.metrics_text)().await),
                 Route::OpenApi => answer::document(self.document.clone()),
                 Route::Docs => answer::page_of_docs(),

@@ -107,6 +107,12 @@ impl Route {
         self.methods().is_none_or(|methods| methods.split(", ").any(|allowed| allowed == method.as_str()))
     }
 
+    /// Does a call take next to nothing of a core? Those that parse a body, or put together many entries, may take
+    /// milliseconds of it.
+    pub fn is_quick(self, method: &Method) -> bool {
+        matches!(self, Self::Key) && matches!(*method, Method::GET | Method::HEAD)
+    }
+
     /// Answered on every listener, without a token.
     pub fn is_probe(self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz | Self::Metrics | Self::Errors | Self::OpenApi | Self::Docs)

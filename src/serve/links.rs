@@ -18,18 +18,14 @@
 
 mod request;
 
-use std::time::Instant;
-
 use serde::Serialize;
 
-use super::{Page, Serve, matches};
+use super::{Page, Ready, Serve, Text, matches};
 use crate::auth::Caller;
-use crate::envelope::WebhookKey;
 use crate::envelope::stamp::rfc_3339;
 use crate::page::{Archived, IndexFacts, StoredPage, index_key_of, key_of};
 use crate::problem::{Code, Problem};
-use crate::store::{Entry, ReadError};
-use crate::telemetry::metrics::StoreCall;
+use crate::store::ReadError;
 
 use request::Cursor;
 pub use request::{LINKS_DEFAULT, LINKS_MAX, LinksRequest};
@@ -68,18 +64,16 @@ impl Links {
     ) -> Result<Page, Problem> {
         let cursor = asked.cursor()?;
         let keys = [key_of(asked.site(), asked.page()), index_key_of(asked.site())];
-        let begin = Instant::now();
-        let mut found = self.serve.reader.get_many(&keys).await.into_iter();
-        self.serve.metrics.store_call(StoreCall::Read, begin.elapsed());
-        let mut next = |key: &WebhookKey| {
-            let found = found.next().unwrap_or(Ok(None)).map_err(|error| self.serve.unreadable(key, &error))?;
-            Ok::<_, Problem>(found.filter(|entry| caller.accounts.allow(&entry.account)))
-        };
-        let entry = next(&keys[0])?.ok_or_else(super::nothing)?;
-        let index = next(&keys[1])?;
+        let mut found = Vec::with_capacity(keys.len());
+        for (key, one) in keys.iter().zip(self.serve.find(&keys).await) {
+            found.push(one.map_err(|error| self.serve.unreadable(key, &error))?);
+        }
+        let mut found = found.iter().map(|one| one.get().filter(|ready| caller.accounts.allow(&ready.account)));
+        let entry = found.next().flatten().ok_or_else(super::not_found)?;
+        let index = found.next().flatten();
 
         let not_ours = |key| self.serve.unreadable(key, &ReadError::Unreadable("not of page links".to_owned()));
-        let page = StoredPage::parse(&entry.payload).ok_or_else(|| not_ours(&keys[0]))?;
+        let page = StoredPage::parse(entry.payload()).ok_or_else(|| not_ours(&keys[0]))?;
         if !asked.statuses().map_or(self.archived.shows(page.status), |asked| asked.contains(&page.status)) {
             let status = page.status.as_str();
             let detail = format!("the page is {status}: its links are told to those who ask with status={status}");
@@ -87,8 +81,8 @@ impl Links {
         }
         let from = cursor.map_or(Ok(0), |cursor| place(cursor, &page))?;
         let kept = page.links(asked.kinds(), from, asked.limit()).ok_or_else(|| not_ours(&keys[0]))?;
-        let facts = match &index {
-            Some(index) => IndexFacts::parse(&index.payload).ok_or_else(|| not_ours(&keys[1]))?,
+        let facts = match index {
+            Some(index) => IndexFacts::parse(index.payload()).ok_or_else(|| not_ours(&keys[1]))?,
             None => IndexFacts::default(),
         };
         let next = kept.next.map(|place| asked.cursor_at(place, page.fingerprint()));
@@ -99,7 +93,7 @@ impl Links {
             json(&next),
             json(&self.index(facts))
         );
-        Ok(self.page(entry, index.as_ref(), text, if_none_match))
+        Ok(self.page(entry, index, text, if_none_match))
     }
 
     fn index(&self, facts: IndexFacts) -> Index {
@@ -111,18 +105,27 @@ impl Links {
         }
     }
 
-    fn page(&self, entry: Entry, index: Option<&Entry>, text: String, if_none_match: Option<&str>) -> Page {
-        let of_index = index.map_or_else(|| "0".to_owned(), |index| index.version.to_string());
-        let opaque = format!("\"{}-{of_index}\"", entry.version);
-        let page = self.serve.page(entry, None);
-        Page {
-            not_modified: if_none_match.is_some_and(|header| matches(header, &opaque)),
-            etag: format!("W/{opaque}"),
-            modified_ms: page.modified_ms.max(index.map_or(0, |index| index.version.time_ms())),
-            payload: text.into(),
-            ..page
-        }
+    fn page(&self, entry: &Ready, index: Option<&Ready>, text: String, if_none_match: Option<&str>) -> Page {
+        let opaque = match index {
+            Some(index) => format!("\"{}-{}\"", version(entry), version(index)),
+            None => format!("\"{}-0\"", version(entry)),
+        };
+        let not_modified = if_none_match.is_some_and(|header| matches(header, opaque.as_bytes()));
+        let modified = later(entry.text(Text::LastModified), index.map(|index| index.text(Text::LastModified)));
+        let max_age_seconds = self.serve.max_age_seconds(entry.expires_at_ms);
+        entry.retold(&format!("W/{opaque}"), modified, text, not_modified, max_age_seconds)
     }
+}
+
+/// The text of an entry's tag, without its quotes.
+fn version(ready: &Ready) -> &str {
+    std::str::from_utf8(ready.text(Text::ETag)).unwrap_or_default().trim_matches('"')
+}
+
+/// The later of two HTTP dates.
+fn later<'a>(one: &'a [u8], other: Option<&'a [u8]>) -> &'a [u8] {
+    let at = |date| httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok();
+    other.filter(|other| at(*other) > at(one)).unwrap_or(one)
 }
 
 /// Where the list goes on.

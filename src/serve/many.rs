@@ -1,20 +1,16 @@
 //! Many keys in one call. The payloads are spliced into the answer as the bytes that they are.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Serve, etag};
+use super::{Ready, Serve, Text};
 use crate::auth::Caller;
-use crate::envelope::stamp::rfc_3339;
 use crate::envelope::{WebhookKey, first_items};
 use crate::problem::{Code, Item, Problem};
-use crate::store::Entry;
-use crate::telemetry::metrics::StoreCall;
 
 /// Webhook keys that one call may ask for.
 pub const KEYS_PER_GET_MAX: usize = 1_000;
@@ -34,11 +30,11 @@ struct Request<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Meta<'a> {
-    e_tag: String,
+    e_tag: &'a str,
     account_id: &'a str,
     flow_id: &'a str,
     id: &'a str,
-    expires_at: Option<String>,
+    expires_at: Option<&'a str>,
 }
 
 impl Serve {
@@ -54,13 +50,10 @@ impl Serve {
             .map_err(|_| Problem::new(Code::Internal, "the server reads no more"))?;
         let mut answer = Answer::new();
         for (chunk, keys) in keys.chunks(KEYS_PER_READ).enumerate() {
-            let begin = Instant::now();
-            let found = self.reader.get_many(keys).await;
-            self.metrics.store_call(StoreCall::Read, begin.elapsed());
-            for (index, (key, found)) in keys.iter().zip(found).enumerate() {
+            for (index, (key, found)) in keys.iter().zip(self.find(keys).await).enumerate() {
                 let named = |problem| with_key(problem, chunk * KEYS_PER_READ + index);
                 let found = found.map_err(|error| named(self.unreadable(key, &error)))?;
-                answer.add(key, found.filter(|entry| caller.accounts.allow(&entry.account)).as_ref())?;
+                answer.add(key, found.get().filter(|ready| caller.accounts.allow(&ready.account)))?;
             }
         }
         Ok(Bytes::from_owner(Held { bytes: answer.finish(), _share: share }))
@@ -131,20 +124,22 @@ impl Answer {
         Self { bytes: br#"{"entries":{"#.to_vec(), missing: Vec::new(), first: true }
     }
 
-    fn add(&mut self, key: &WebhookKey, entry: Option<&Entry>) -> Result<(), Problem> {
-        let Some(entry) = entry else {
+    fn add(&mut self, key: &WebhookKey, ready: Option<&Ready>) -> Result<(), Problem> {
+        let Some(ready) = ready else {
             self.missing.push(key.to_string());
             return Ok(());
         };
+        // They were texts when they were made ready.
+        let text = |text| std::str::from_utf8(ready.text(text)).unwrap_or_default();
         let meta = Meta {
-            e_tag: etag(entry),
-            account_id: entry.account.as_str(),
-            flow_id: entry.flow.as_str(),
-            id: &entry.id,
-            expires_at: entry.expires_at_ms.map(rfc_3339),
+            e_tag: text(Text::ETag),
+            account_id: text(Text::Account),
+            flow_id: text(Text::Flow),
+            id: text(Text::Id),
+            expires_at: Some(text(Text::ExpiresAt)).filter(|text| !text.is_empty()),
         };
         let (key, meta) = (json(key.as_str()), json(&meta));
-        let size = self.bytes.len() + key.len() + meta.len() + entry.payload.len();
+        let size = self.bytes.len() + key.len() + meta.len() + ready.payload().len();
         if size > ANSWER_BYTES_MAX {
             let detail = format!("the entries take more than {ANSWER_BYTES_MAX} bytes together: ask for fewer keys");
             return Err(Problem::new(Code::AnswerTooLarge, detail).with_size(ANSWER_BYTES_MAX as u64, size as u64));
@@ -156,7 +151,7 @@ impl Answer {
         self.bytes.push(b':');
         self.bytes.extend_from_slice(&meta[..meta.len() - 1]);
         self.bytes.extend_from_slice(br#","data":"#);
-        self.bytes.extend_from_slice(&entry.payload);
+        self.bytes.extend_from_slice(ready.payload());
         self.bytes.push(b'}');
         Ok(())
     }
@@ -181,16 +176,18 @@ mod tests {
 
     use super::*;
     use crate::envelope::{Account, Flow, Version};
+    use crate::store::Entry;
+    use crate::store::l1::Make;
 
-    fn entry(payload: Bytes) -> Entry {
-        Entry {
+    fn entry(payload: Bytes) -> Ready {
+        Ready::make(Entry {
             version: Version::of_event(0, 1, "e"),
             expires_at_ms: None,
             account: Account::parse("a").unwrap(),
             flow: Flow::parse("f").unwrap(),
             id: "i".into(),
             payload,
-        }
+        })
     }
 
     fn key(name: &str) -> WebhookKey {

@@ -4,6 +4,9 @@
 //! with the clock on every read; that what has expired also leaves the file is a matter of room, and is done some
 //! hundreds at a time beside the writes, or at the time of the next expiry where there are none.
 //!
+//! Every commit is told to [`Changes`] after its sync and before its outcomes, so that whoever has been told of an
+//! outcome never reads what was there before it.
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | `decide` | what a write does to what a key holds: pure |
@@ -17,12 +20,14 @@ mod ledger;
 mod row;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 pub use self::catalog::Catalog;
 use self::ledger::{Command, Ledger};
-use super::{Entry, Outcome, ReadError, Unavailable, Write, WriteError};
+use super::changes::{Changes, Source};
+use super::{Answer, Entry, Outcome, ReadError, Unavailable, Write, WriteError};
 use crate::disk::committer::stopped;
 use crate::disk::{Committer, Fault, OpenError, Storage, inspect::Inspected};
 use crate::envelope::{Clock, WebhookKey};
@@ -44,6 +49,9 @@ pub struct Writer {
 pub struct Reader {
     committer: Committer<Command>,
     clock: Clock,
+    changes: Changes,
+    /// Every commit is told, by the ledger.
+    told: Arc<Source>,
 }
 
 #[derive(Clone)]
@@ -56,6 +64,13 @@ pub fn open(options: Options, clock: Clock) -> Result<(Writer, Reader, RuleBook)
     open_on(Storage::File(options.path), clock)
 }
 
+/// A store that is gone with its last handle.
+#[cfg(test)]
+pub(in crate::store) fn open_in_memory(clock: Clock) -> (Writer, Reader, RuleBook) {
+    let storage = Storage::given(|| Ok(Box::new(redb::backends::InMemoryBackend::new())));
+    open_on(storage, clock).expect("memory takes a store")
+}
+
 /// Looks at its file from outside, and leaves it as it is.
 pub fn inspect(options: &Options) -> Inspected {
     crate::disk::inspect::inspect(&options.path, ledger::FORMAT)
@@ -63,8 +78,11 @@ pub fn inspect(options: &Options) -> Inspected {
 
 /// Opens the store in any storage.
 pub fn open_on(storage: Storage, clock: Clock) -> Result<(Writer, Reader, RuleBook), OpenError> {
-    let committer = Committer::start(storage, ledger::FORMAT, Ledger::new(clock.clone()))?;
-    let reader = Reader { committer: committer.clone(), clock };
+    let changes = Changes::new(clock.clone());
+    let committer = Committer::start(storage, ledger::FORMAT, Ledger::new(clock.clone(), changes.clone()))?;
+    let told = Arc::new(changes.source());
+    told.begin(u64::MAX);
+    let reader = Reader { committer: committer.clone(), clock, changes, told };
     Ok((Writer { committer: committer.clone() }, reader, RuleBook { committer }))
 }
 
@@ -110,6 +128,15 @@ impl Reader {
             .read(read)
             .await
             .unwrap_or_else(|fault| vec![Err(ReadError::Unavailable(fault.to_string())); keys.len()])
+    }
+
+    pub(super) async fn answer(&self, keys: &[WebhookKey]) -> Vec<Answer> {
+        let found = self.get_many(keys).await;
+        found.into_iter().map(|found| Answer { found, lease: Some(self.told.lease()) }).collect()
+    }
+
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub async fn check(&self) -> Result<(), Unavailable> {

@@ -5,7 +5,8 @@
 //! what is there with what comes and writes it, so that the guard holds whoever writes at the same time.
 //!
 //! Writes go over leased connections, one lease per batch and primary. Reads share a few multiplexed connections to each
-//! primary, since a lease per read would cost a round trip of its own. Nothing is sent while there is nothing to do.
+//! primary, since a lease per read would cost a round trip of its own. Nothing is sent while there is nothing to do, but
+//! for the heartbeat of a reader that hears of changes ([`Tracking::On`]).
 //!
 //! *Cluster.* Keys of one write scatter over the slots, so that each call of the script writes one key; calls and reads
 //! are pipelined per primary. MOVED and ASK are followed at once, a few times; then the fault is told, and what was
@@ -20,9 +21,10 @@
 //! `+eval +evalsha +script|load +ping +unwatch`; for the control plane's walks also `+scan +dbsize +strlen +setrange
 //! +persist +pexpireat`; with `store.acknowledge` also `+wait` or `+waitaof`, with a number of a database in the URL
 //! `+select`, in a cluster `+cluster|slots +asking`, with Sentinel `+role` and, at the Sentinels,
-//! `+sentinel|get-master-addr-by-name`. `+info +time +client|tracking` let `doctor` see more.
+//! `+sentinel|get-master-addr-by-name`. To hear of changes `+client|tracking +info`, in a cluster also `+cluster|info`.
+//! `+info +time` let `doctor` see more.
 //!
-//! It never evicts keys, never subscribes to anything, and scans only where an operator asks for it.
+//! It never evicts keys, subscribes to nothing but changes, and scans only where an operator asks for it.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -33,6 +35,8 @@
 //! | `kept` | a value that many share, made anew when it is found stale |
 //! | `leases` | leased connections to one primary; acknowledgement by replicas and by the append-only file |
 //! | `shared` | multiplexed connections to one primary |
+//! | `gather` | single reads that come at the same time, joined into one request |
+//! | `tracking` | hearing of every change from one primary |
 //! | `topology`, `cluster`, `slots` | who serves what, and how commands come there |
 //! | `write`, `read`, `rules`, `catalog` | the halves |
 //! | `facts`, `inspect` | what a server says of itself, and looking at it for `doctor` |
@@ -43,6 +47,7 @@ mod credentials;
 mod endpoint;
 mod facts;
 mod fault;
+mod gather;
 mod header;
 mod inspect;
 mod kept;
@@ -53,6 +58,7 @@ mod rules;
 mod shared;
 mod slots;
 mod topology;
+mod tracking;
 mod write;
 
 use std::io::Write as _;
@@ -72,11 +78,13 @@ pub use rules::RuleBook;
 pub use write::Writer;
 
 use self::leases::Leases;
-use self::shared::Shared;
+use self::read::Opened;
 use self::slots::{Slot, slot_of};
 use self::topology::{Site, Topology};
-use crate::envelope::WebhookKey;
+use self::tracking::News;
+use crate::envelope::{Clock, WebhookKey};
 use crate::store::Acknowledge;
+use crate::store::changes::Changes;
 
 /// Prefix of the entries, and of our own records.
 const KEY_PREFIX: &str = "hc:v1:k:{}:";
@@ -93,13 +101,22 @@ pub struct Options {
     /// A PEM file of certificate authorities to trust in place of the public ones.
     pub ca_file: Option<PathBuf>,
     pub acknowledge: Acknowledge,
-    /// Shared multiplexed connections that serve reads, to each primary.
+    /// Shared multiplexed connections that serve reads, to each primary, of each runtime that reads.
     pub read_connections: usize,
     /// Leased connections that serve batches and the control plane, to each primary.
     pub write_connections: usize,
     pub connect_timeout: Duration,
     pub read_timeout: Duration,
     pub write_timeout: Duration,
+    pub tracking: Tracking,
+}
+
+/// Does the reader hear of every change, whoever makes it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// By a connection more to each primary, over which goes a heartbeat.
+    On,
+    Off,
 }
 
 /// What stands at the other end. A URL is `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS; where
@@ -118,15 +135,20 @@ pub enum Mode {
 /// Opens the three halves. A Redis that can't be reached now is no error: it is logged, and heals by itself.
 ///
 /// Must be called within a Tokio runtime, which keeps the shared connections.
-pub fn open(options: &Options) -> Result<(Writer, Reader, RuleBook), OpenError> {
+pub fn open(options: &Options, clock: Clock) -> Result<(Writer, Reader, RuleBook), OpenError> {
     let counts =
         [("store.read_connections", options.read_connections), ("store.write_connections", options.write_connections)];
     if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
         return Err(OpenError::Zero { key });
     }
     let site = Site::new(options)?;
-    let leases = Topology::new(&site, options, Leases::new);
-    let reader = Reader::new(Topology::new(&site, options, Shared::new));
+    let leases = Topology::new(&site, options, Box::new(Leases::new), None);
+    let changes = Changes::new(clock.clone());
+    let news = match options.tracking {
+        Tracking::On => Some(News::new(changes.clone(), clock)),
+        Tracking::Off => None,
+    };
+    let reader = Reader::new(Opened { site, options: options.clone(), changes, news });
     Ok((Writer::new(leases.clone()), reader, RuleBook::new(leases)))
 }
 

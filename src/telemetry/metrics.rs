@@ -7,18 +7,21 @@ mod reindex;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::GenericCounter;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+use super::meter::{Meter, Meters};
+use super::striped::Striped;
 use crate::envelope::PoisonCode;
 
 pub use hooks::HookOutcome;
 pub use pages::{PageRead, TaskDone, TaskPutOff};
 
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
-const CALL_BUCKETS: [f64; 13] =
+pub(super) const CALL_BUCKETS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 /// Seconds from acceptance to being readable: from milliseconds to the length of an outage.
 const ROAD_BUCKETS: [f64; 14] =
@@ -36,6 +39,8 @@ pub enum StoreCall {
 }
 
 impl StoreCall {
+    const ALL: [Self; 2] = [Self::Write, Self::Read];
+
     fn label(self) -> &'static str {
         match self {
             Self::Write => "write",
@@ -44,14 +49,58 @@ impl StoreCall {
     }
 }
 
+/// Where an answer to a get came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// An entry that was remembered.
+    Hit,
+    /// The absence of one that was remembered.
+    Absent,
+    /// The store.
+    Miss,
+    /// The store, and the next get asks it again: nobody tells of changes.
+    Bypass,
+}
+
+impl Lookup {
+    const ALL: [Self; 4] = [Self::Hit, Self::Absent, Self::Miss, Self::Bypass];
+
+    /// `None` where what is remembered is that there is nothing.
+    pub fn of_remembered<T>(entry: Option<T>) -> Self {
+        if entry.is_some() { Self::Hit } else { Self::Absent }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Absent => "absent",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// What a memory in front of the store is like now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub entries: usize,
+    pub bytes: usize,
+    /// Keys that were told to have changed, since the start.
+    pub invalidations: u64,
+    /// Times that everything may have changed, since the start.
+    pub epochs: u64,
+    /// Is every change told now?
+    pub is_coherent: bool,
+}
+
 /// All metrics of one server. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Series>);
 
 struct Series {
     registry: Registry,
-    http_requests: IntCounterVec,
-    http_seconds: HistogramVec,
+    http: Meters,
+    gets_held: IntGauge,
     set_to_readable: Histogram,
     buffer_messages: IntGaugeVec,
     buffer_oldest_age: Gauge,
@@ -64,8 +113,16 @@ struct Series {
     dead_letters: IntCounterVec,
     deletes_failed: IntCounter,
     take_errors: IntCounter,
-    store_seconds: HistogramVec,
+    /// In the order of [`StoreCall::ALL`].
+    store_seconds: [Histogram; StoreCall::ALL.len()],
     store_errors: IntCounterVec,
+    /// In the order of [`Lookup::ALL`]. Hits come from all threads at once.
+    lookups: [GenericCounter<Striped>; Lookup::ALL.len()],
+    l1_entries: IntGauge,
+    l1_bytes: IntGauge,
+    l1_invalidations: IntCounter,
+    l1_epochs: IntCounter,
+    l1_coherent: IntGauge,
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
@@ -84,17 +141,15 @@ impl Metrics {
     fn register() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Maker { registry: &registry };
+        let store_seconds = make.histograms(
+            "hookcache_store_seconds",
+            "Time of a call to the store, by direction; a write is a whole batch, its decoding included.",
+            &["call"],
+        )?;
         let series = Series {
-            http_requests: make.counters(
-                "hookcache_http_requests_total",
-                "HTTP requests by plane, route, method and status.",
-                &["plane", "route", "method", "status"],
-            )?,
-            http_seconds: make.histograms(
-                "hookcache_http_request_seconds",
-                "Time from a request's head to its answer, by plane and route.",
-                &["plane", "route"],
-            )?,
+            http: make.kept(Meters::new()?)?,
+            gets_held: make
+                .gauge("hookcache_gets_held", "Gets that wait for news now (Prefer: wait); each takes a connection.")?,
             set_to_readable: make.histogram(
                 "hookcache_set_to_readable_seconds",
                 "Time from an event's acceptance until the store acknowledged it.",
@@ -142,15 +197,29 @@ impl Metrics {
                 "hookcache_consumer_take_errors_total",
                 "Attempts to take messages that the buffer refused.",
             )?,
-            store_seconds: make.histograms(
-                "hookcache_store_seconds",
-                "Time of a call to the store, by direction; a write is a whole batch, its decoding included.",
-                &["call"],
-            )?,
+            store_seconds: StoreCall::ALL.map(|call| store_seconds.with_label_values(&[call.label()])),
             store_errors: make.counters(
                 "hookcache_store_errors_total",
                 "Calls to the store that failed, by direction.",
                 &["call"],
+            )?,
+            lookups: make.striped(
+                "hookcache_l1_lookups_total",
+                "Keys that were asked for, by where the answer came from: hit and absent (memory), miss and bypass (the \
+                 store; a bypass is not remembered, as nobody tells of changes). None without get.cache.",
+                ("result", Lookup::ALL.map(Lookup::label)),
+            )?,
+            l1_entries: make.gauge("hookcache_l1_entries", "Keys of which memory holds something.")?,
+            l1_bytes: make.gauge("hookcache_l1_bytes", "Bytes that memory holds (get.cache_max_bytes).")?,
+            l1_invalidations: make
+                .counter("hookcache_l1_invalidations_total", "Keys that the store told to have changed.")?,
+            l1_epochs: make.counter(
+                "hookcache_l1_epochs_total",
+                "Times that everything in memory went out of date: a lost connection, another primary, an emptied store.",
+            )?,
+            l1_coherent: make.gauge(
+                "hookcache_l1_coherent",
+                "1 while every change is told; 0 while answers may be as old as get.cache allows.",
             )?,
             paused: make
                 .gauge("hookcache_consumer_paused", "1 while the consumer pauses because the store is down.")?,
@@ -187,17 +256,14 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// `plane`, `route` and `method` are words of closed sets: pass no part of a request.
-    pub fn http_request(
-        &self,
-        plane: &'static str,
-        route: &'static str,
-        method: &'static str,
-        status: u16,
-        took: Duration,
-    ) {
-        self.0.http_requests.with_label_values(&[plane, route, method, &status.to_string()]).inc();
-        self.0.http_seconds.with_label_values(&[plane, route]).observe(took.as_secs_f64());
+    /// For a thread of its own that serves HTTP.
+    pub fn meter(&self) -> Meter {
+        self.0.http.meter()
+    }
+
+    /// One more get is held, or one less.
+    pub fn held(&self, change: i64) {
+        self.0.gets_held.add(change);
     }
 
     pub fn appended(&self, accepted: bool) {
@@ -252,11 +318,25 @@ impl Metrics {
     }
 
     pub fn store_call(&self, call: StoreCall, took: Duration) {
-        self.0.store_seconds.with_label_values(&[call.label()]).observe(took.as_secs_f64());
+        self.0.store_seconds[call as usize].observe(took.as_secs_f64());
     }
 
     pub fn store_error(&self, call: StoreCall) {
         self.0.store_errors.with_label_values(&[call.label()]).inc();
+    }
+
+    pub fn lookup(&self, lookup: Lookup) {
+        self.0.lookups[lookup as usize].inc();
+    }
+
+    pub fn memory(&self, memory: Memory) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.l1_entries.set(count(memory.entries));
+        self.0.l1_bytes.set(count(memory.bytes));
+        self.0.l1_coherent.set(memory.is_coherent.into());
+        for (counter, total) in [(&self.0.l1_invalidations, memory.invalidations), (&self.0.l1_epochs, memory.epochs)] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     pub fn paused(&self) {
@@ -322,6 +402,18 @@ impl Maker<'_> {
         self.kept(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
+    /// A counter for each value of one label, in their order.
+    fn striped<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        (label, values): (&str, [&str; N]),
+    ) -> Result<[GenericCounter<Striped>; N], prometheus::Error> {
+        let of_value = |value| self.kept(GenericCounter::with_opts(Opts::new(name, help).const_label(label, value))?);
+        let counters = values.into_iter().map(of_value).collect::<Result<Vec<_>, _>>()?;
+        Ok(counters.try_into().unwrap_or_else(|_| unreachable!("one for each value")))
+    }
+
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.kept(IntGauge::new(name, help)?)
     }
@@ -352,10 +444,17 @@ mod tests {
     #[test]
     fn two_servers_in_one_process_count_apart() {
         let (one, other) = (Metrics::new(), Metrics::new());
-        one.http_request("data", "set", "POST", 202, Duration::from_millis(2));
+        for _ in 0..2 {
+            one.meter().request("data", "set", "POST", 202, Duration::from_millis(2));
+        }
         one.tried(3);
-        let series = r#"hookcache_http_requests_total{method="POST",plane="data",route="set",status="202"} 1"#;
+        let series = r#"hookcache_http_requests_total{method="POST",plane="data",route="set",status="202"} 2"#;
         assert!(one.text().contains(series), "{}", one.text());
+        for (bound, count) in [("0.001", 0), ("0.0025", 2), ("+Inf", 2)] {
+            let labels = format!(r#"plane="data",route="set",le="{bound}""#);
+            let bucket = format!("hookcache_http_request_seconds_bucket{{{labels}}} {count}\n");
+            assert!(one.text().contains(&bucket), "{bucket} in {}", one.text());
+        }
         assert!(one.text().contains("hookcache_consumer_attempts_total 3"));
         assert!(!other.text().contains("status=\"202\""));
         assert!(other.text().contains("hookcache_consumer_attempts_total 0"));

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -122,6 +122,21 @@ async fn events_and_deletes_carry_their_own_order() {
     assert_eq!(text(&line.run(&["get", "k"]).stdout), "\"new\"", "an older delete does nothing");
     line.prints(&["delete", "--account", "acme", "k", "never-there"]);
     eventually("it is gone", || async { (line.run(&["get", "k"]).status.code() == Some(3)).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_waits_until_something_is_set_or_its_time_is_over() {
+    let hookcache = Hookcache::start(&[], &[]).await;
+    let line = Line::of(&hookcache);
+    let begin = Instant::now();
+    failed(&line.run(&["get", "--wait", "1500ms", "k"]), 3, &["nothing is stored"]);
+    assert!(begin.elapsed() >= Duration::from_millis(1_500));
+    failed(&line.run(&["get", "--wait", "soon", "k"]), 2, &["--wait"]);
+    let other = Line::of(&hookcache);
+    let waiting = tokio::task::spawn_blocking(move || other.run(&["get", "--wait", "5m", "k"]));
+    until_series(&hookcache, "hookcache_gets_held", 1.0).await;
+    done(&line.run(&set_args(&["--key", "k", "--data", "\"here\""])));
+    assert_eq!(done(&waiting.await.unwrap()), "\"here\"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use hookcache::consumer::{Breaker, Consumer, Options, Policy, RuleSource, Ruling
 use hookcache::envelope::grants::Owner;
 use hookcache::envelope::wire::{self, Kind};
 use hookcache::envelope::{Account, Accounts, Clock, Flow, Grants, PoisonCode, Stamp, Stamper, WebhookKey, WireForm};
-use hookcache::store::redis::Mode;
+use hookcache::store::redis::{Mode, Tracking};
 use hookcache::store::{self, Acknowledge, Entry, Reader, RuleBook, Writer};
 use hookcache::telemetry::Metrics;
 use hookcache::ttl::{Rules, Scope, ScopePattern, Ttl};
@@ -70,7 +70,7 @@ impl Road {
             bytes_max: 1 << 30,
         })
         .expect("a buffer");
-        let (writer, reader, book) = store::redis::open(&store::redis::Options {
+        let options = store::redis::Options {
             mode,
             username_file: None,
             password_file: None,
@@ -82,8 +82,9 @@ impl Road {
             read_timeout: Duration::from_secs(10),
             // Longer than a test waits: what is stuck stays stuck.
             write_timeout: Duration::from_secs(60),
-        })
-        .expect("a store");
+            tracking: Tracking::Off,
+        };
+        let (writer, reader, book) = store::redis::open(&options, Clock::system()).expect("a store");
         Self {
             appender: Appender::Embedded(appender),
             taker: Taker::Embedded(taker),

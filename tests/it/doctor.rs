@@ -172,6 +172,9 @@ async fn what_an_acl_user_lacks_is_named_and_no_secret_is_shown() {
     let enough = report(format!("{may} {walks}")).await;
     assert_eq!((enough.code, enough.bad()), (0, vec![]), "{}", enough.json);
     assert_eq!(enough.found("redis-info")["severity"], "note");
+    assert_eq!(enough.found("redis-tracking")["severity"], "note");
+    assert!(enough.text("redis-tracking").contains("ACL SETUSER <user> +info +client|tracking"), "{}", enough.json);
+    assert!(enough.text("redis-tracking").contains("get.cache"), "{}", enough.json);
     assert_eq!(report(format!("{may} {walks} +info +time +client|tracking")).await.json["verdict"], "ok");
     let report_without = async |lacking: &str| {
         let all = format!("{may} {walks} +info");

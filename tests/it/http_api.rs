@@ -12,7 +12,7 @@ use hookcache::envelope::grants::Owner;
 use hookcache::envelope::{
     Account, Accounts, Action, Clock, Envelope, Flow, Grants, Stamper, Version, WebhookKey, wire,
 };
-use hookcache::http::{self as edge, Data, Options, Plane, Probes};
+use hookcache::http::{self as edge, Data, Options, Plane, Probes, Readiness};
 use hookcache::ingest::{self, Ingest};
 use hookcache::page::Archived;
 use hookcache::serve::{Links, Serve};
@@ -99,7 +99,7 @@ impl Edge {
         let (appender, stamper) = (Appender::Embedded(appender), Stamper::new(Clock::system()));
         let limits = ingest::Options { keys_per_request_max: 1_000, set_rate: None };
         let ingest = Ingest::new(appender, auth.clone(), stamper, &limits, metrics.clone());
-        let serve = Serve::new(reader, auth.clone(), setup.max_age, Clock::system(), metrics.clone());
+        let serve = Serve::new(reader, None, auth.clone(), setup.max_age, Clock::system(), metrics.clone());
         let links = Some(Links::new(serve.clone(), setup.archived));
         let plane = Plane::Data(Box::new(Data { ingest: Some(ingest), serve: Some(serve), links, hooks: None }));
         let (address, stop, task) = listen(plane, probes(&metrics, &[]), &metrics, setup.options).await;
@@ -148,7 +148,7 @@ const EVENT_MS: u64 = 1_767_225_600_000;
 const FAR_MS: u64 = 4_102_444_800_000;
 
 fn store_on(redis: &Redis) -> (Writer, Reader) {
-    let (writer, reader, _) = store::redis::open(&store::redis::Options {
+    let options = store::redis::Options {
         mode: store::redis::Mode::Standalone { url: redis.url() },
         username_file: None,
         password_file: None,
@@ -159,8 +159,9 @@ fn store_on(redis: &Redis) -> (Writer, Reader) {
         connect_timeout: Duration::from_secs(10),
         read_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),
-    })
-    .unwrap();
+        tracking: store::redis::Tracking::Off,
+    };
+    let (writer, reader, _) = store::redis::open(&options, Clock::system()).unwrap();
     (Writer::Redis(writer), Reader::Redis(reader))
 }
 
@@ -180,9 +181,9 @@ pub fn probes(metrics: &Metrics, reasons: &[&str]) -> Probes {
     let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
     let metrics = metrics.clone();
     Probes {
-        not_ready: std::sync::Arc::new(move || {
-            let reasons = reasons.clone();
-            Box::pin(async move { reasons })
+        readiness: std::sync::Arc::new(move || {
+            let readiness = Readiness { reasons: reasons.clone(), notes: Vec::new() };
+            Box::pin(async move { readiness })
         }),
         metrics_text: std::sync::Arc::new(move || {
             let metrics = metrics.clone();

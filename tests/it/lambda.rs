@@ -43,7 +43,7 @@ struct Store {
 
 impl Store {
     fn new(redis: &Redis) -> Self {
-        let (_, reader, book) = redis::open(&redis::Options {
+        let options = redis::Options {
             mode: Mode::Standalone { url: redis.url() },
             username_file: None,
             password_file: None,
@@ -54,8 +54,9 @@ impl Store {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
-        })
-        .expect("well-formed options");
+            tracking: redis::Tracking::Off,
+        };
+        let (_, reader, book) = redis::open(&options, Clock::system()).expect("well-formed options");
         Self { reader: Reader::Redis(reader), book: RuleBook::Redis(book) }
     }
 

@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use hookcache::store::redis::{Mode, Options, open};
+use hookcache::envelope::Clock;
+use hookcache::store::redis::{Mode, Options, Tracking, open};
 use hookcache::store::{Acknowledge, Outcome, ReadError, Reader, RuleBook, WriteError, Writer};
 use tokio::time::timeout;
 
@@ -17,6 +18,7 @@ pub mod cluster;
 mod cut;
 mod load;
 pub mod sentinel;
+mod tracking;
 mod turns;
 
 pub fn options(url: &str) -> Options {
@@ -31,11 +33,12 @@ pub fn options(url: &str) -> Options {
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(10),
         write_timeout: Duration::from_secs(10),
+        tracking: Tracking::Off,
     }
 }
 
 pub fn halves(options: &Options) -> Halves {
-    let (writer, reader, rules) = open(options).expect("these options are right");
+    let (writer, reader, rules) = open(options, Clock::system()).expect("these options are right");
     Halves { writer: Writer::Redis(writer), reader: Reader::Redis(reader), rules: RuleBook::Redis(rules) }
 }
 
@@ -43,6 +46,17 @@ pub async fn started() -> (Redis, Halves) {
     let redis = Redis::start().await;
     let halves = halves(&options(&redis.url()));
     (redis, halves)
+}
+
+/// Whose reader hears of changes.
+pub async fn started_tracked() -> (Redis, Halves) {
+    let redis = Redis::start().await;
+    let halves = halves(&tracked(options(&redis.url())));
+    (redis, halves)
+}
+
+pub fn tracked(options: Options) -> Options {
+    Options { tracking: Tracking::On, ..options }
 }
 
 pub async fn started_redis_8() -> (Emptied, Halves) {
@@ -55,7 +69,7 @@ pub async fn started_valkey_9() -> (Emptied, Halves) {
 
 async fn started_program(program: Program) -> (Emptied, Halves) {
     let redis = Redis::start_program(program, IN_MEMORY).await;
-    let halves = halves(&options(&redis.url()));
+    let halves = halves(&tracked(options(&redis.url())));
     (Emptied(redis), halves)
 }
 

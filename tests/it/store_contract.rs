@@ -11,7 +11,10 @@ use hookcache::ttl::{Scope, Ttl};
 use crate::support::eventually;
 
 pub mod catalog;
+pub mod changes;
 mod model;
+
+pub use changes::whoever_watches_hears_of_every_change;
 
 pub use catalog::{
     a_change_is_made_only_to_what_was_seen, a_cursor_of_nobodys_is_refused,
@@ -57,6 +60,7 @@ macro_rules! contract {
             a_batch_of_a_thousand_keys_and_of_many_megabytes_is_written_whole,
             of_eight_writers_that_race_the_newest_wins,
             rules_are_set_loaded_and_unset,
+            whoever_watches_hears_of_every_change,
             a_walk_shows_ten_thousand_live_entries_and_nothing_else,
             a_prefix_stands_for_itself_whatever_it_holds,
             what_stays_during_a_walk_is_in_it_whatever_comes_and_goes,
@@ -101,7 +105,7 @@ macro_rules! contract {
     };
 }
 mod on_redis {
-    contract!(each alone: crate::redis::started);
+    contract!(each alone: crate::redis::started_tracked);
 }
 
 mod on_redis_8 {
@@ -177,6 +181,11 @@ pub fn put_until(of: &str, time: u64, names: &[&str], until_ms: Option<u64>) -> 
         *expires_at_ms = until_ms;
     }
     write
+}
+
+/// A set that lives for so long.
+pub fn expiring(of: &str, time: u64, names: &[&str], life: Duration) -> Write {
+    put_until(of, time, names, Some(now_ms() + life.as_millis() as u64))
 }
 
 pub fn put_payload(of: &str, time: u64, names: &[&str], bytes: impl Into<Bytes>) -> Write {

@@ -1,14 +1,17 @@
-//! The keys of `http` and `limits`: what the planes take, and for how long they wait.
+//! The keys of `http`, `limits` and `get`: what the planes take, for how long they wait, and what they remember.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::config::fields::Fields;
-use crate::config::{HttpOptions, LimitsOptions};
+use crate::config::{Cache, GetOptions, HttpOptions, LimitsOptions, Role, Roles};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::ingest::SetRate;
+use crate::store::l1;
+use crate::store::redis::Tracking;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Sets per second and account, and those at once, that can be told from no limit: no process takes that many.
@@ -35,4 +38,40 @@ pub(super) fn limits(fields: &mut Fields<'_>) -> LimitsOptions {
     }
     let set_rate = per_second.map(|per_second| SetRate { per_second, burst: burst.unwrap_or(per_second) });
     LimitsOptions { keys_per_request_max, set_rate }
+}
+
+pub(super) fn get(fields: &mut Fields<'_>) -> Option<GetOptions> {
+    let max_age = Duration::from_secs(fields.number("get.max_age_seconds", 0..=86_400).into());
+    let bytes_max = fields.size("get.cache_max_bytes", 1 << 20..=1 << 40);
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let cache = fields.parsed("get.cache", |text| parse_cache(text, bytes_max));
+    Some(GetOptions { max_age, cache: cache? })
+}
+
+fn parse_cache(text: &str, bytes_max: usize) -> Result<Cache, String> {
+    let allowed = || {
+        "must be \"coherent\", \"coherent(time)\" with a time from 0s to 60s, \"bounded(time)\" with one from 1ms to 60s, \
+         or \"off\""
+            .to_owned()
+    };
+    let within = |name: &str, min: Duration| {
+        let time = text.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?;
+        let time = humantime::parse_duration(time.trim()).ok().filter(|time| (min..=MINUTE).contains(time))?;
+        Some(l1::Options { bytes_max, stale_max: time })
+    };
+    let coherent = || within("coherent", Duration::ZERO).map(Cache::Coherent);
+    let bounded = || within("bounded", MILLISECOND).map(Cache::Bounded);
+    match text {
+        "coherent" => Ok(Cache::Coherent(l1::Options { bytes_max, stale_max: SECOND })),
+        "off" => Ok(Cache::Off),
+        _ => coherent().or_else(bounded).ok_or_else(allowed),
+    }
+}
+
+/// Redis is to tell of changes where somebody remembers what it has told nothing of.
+pub(super) fn tracking(roles: Option<&Roles>, get: Option<&GetOptions>) -> Tracking {
+    match (roles, get) {
+        (Some(roles), Some(GetOptions { cache: Cache::Coherent(_), .. })) if roles.has(Role::Get) => Tracking::On,
+        _ => Tracking::Off,
+    }
 }

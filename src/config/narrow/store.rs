@@ -8,7 +8,7 @@ use crate::config::fields::Fields;
 use crate::store::Acknowledge;
 #[cfg(feature = "embedded")]
 use crate::store::embedded;
-use crate::store::redis::{self, Mode};
+use crate::store::redis::{self, Mode, Tracking};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ const MODES: [(&str, ModeName); 3] =
     [("standalone", ModeName::Standalone), ("sentinel", ModeName::Sentinel), ("cluster", ModeName::Cluster)];
 
 /// `None` only where a fault says why.
-pub(super) fn read(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Option<StoreOptions> {
+pub(super) fn read(fields: &mut Fields<'_>, data_dir: &std::path::Path, tracking: Tracking) -> Option<StoreOptions> {
     let urls = fields.urls("store.url", &["redis", "rediss"]);
     let mode = fields.choice("store.mode", &MODES);
     let master = fields.optional("store.sentinel_master");
@@ -93,6 +93,7 @@ pub(super) fn read(fields: &mut Fields<'_>, data_dir: &std::path::Path) -> Optio
         connect_timeout,
         read_timeout,
         write_timeout,
+        tracking,
     })))
 }
 

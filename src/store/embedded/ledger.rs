@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::catalog::{Change, Changed, Rewrite, To};
+use super::super::changes::{Changes, Hash};
 use super::super::{Effect, Entry, Outcome, ReadError, Write, WriteError};
 use super::decide::{Then, decide, is_as_seen};
 use super::row;
@@ -58,6 +59,7 @@ pub(super) struct Ledger {
     next_end_ms: Option<u64>,
     /// The last purge, where it removed all there was.
     rested_at: Option<Instant>,
+    changes: Changes,
 }
 
 enum Answer {
@@ -70,6 +72,8 @@ pub(super) struct Applied {
     answers: Vec<Answer>,
     next_end_ms: Option<u64>,
     purge: Purge,
+    /// Keys whose rows were changed.
+    changed: Vec<Hash>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,8 +84,8 @@ enum Purge {
 }
 
 impl Ledger {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, next_end_ms: None, rested_at: None }
+    pub(super) fn new(clock: Clock, changes: Changes) -> Self {
+        Self { clock, next_end_ms: None, rested_at: None, changes }
     }
 }
 
@@ -91,6 +95,8 @@ impl Book for Ledger {
 
     fn load(&mut self, transaction: &ReadTransaction) -> Result<(), Fault> {
         self.next_end_ms = read_next_end(transaction)?;
+        // A commit that was told to have failed may be in the file.
+        self.changes.everything_changed();
         Ok(())
     }
 
@@ -121,6 +127,7 @@ impl Book for Ledger {
             Purge::Done => self.rested_at = Some(Instant::now()),
             Purge::MoreToDo => self.rested_at = None,
         }
+        applied.changed.into_iter().for_each(|key| self.changes.key_changed(key));
         for (command, answer) in commands.into_iter().zip(applied.answers) {
             // Whoever asked may have gone; what was done stays done.
             match (command, answer) {
@@ -170,7 +177,8 @@ fn bytes_of_write(write: &Write) -> usize {
 
 impl Ledger {
     fn put(&self, transaction: &WriteTransaction, commands: &[Command]) -> Result<Applied, redb::Error> {
-        let mut tables = Tables { entries: transaction.open_table(ENTRIES)?, ends: transaction.open_table(ENDS)? };
+        let (entries, ends) = (transaction.open_table(ENTRIES)?, transaction.open_table(ENDS)?);
+        let mut tables = Tables { entries, ends, changes: &self.changes, changed: Vec::new() };
         let mut answers = Vec::with_capacity(commands.len());
         for command in commands {
             answers.push(match command {
@@ -190,7 +198,7 @@ impl Ledger {
             _ => Purge::NotDue,
         };
         let next_end_ms = tables.ends.first()?.map(|(end, _)| end.value().0);
-        Ok(Applied { answers, next_end_ms, purge })
+        Ok(Applied { answers, next_end_ms, purge, changed: tables.changed })
     }
 }
 
@@ -208,6 +216,8 @@ fn change_rule(transaction: &WriteTransaction, scope: &Scope, ttl: Option<Ttl>) 
 struct Tables<'t> {
     entries: Table<'t, &'static str, &'static [u8]>,
     ends: Table<'t, (u64, &'static str), ()>,
+    changes: &'t Changes,
+    changed: Vec<Hash>,
 }
 
 impl Tables<'_> {
@@ -246,6 +256,7 @@ impl Tables<'_> {
             None => self.entries.remove(key)?,
         };
         self.move_end(key, ended_ms, ends_ms)?;
+        self.note(key);
         Ok(outcome)
     }
 
@@ -267,7 +278,12 @@ impl Tables<'_> {
         };
         self.entries.insert(key, row.as_slice())?;
         self.move_end(key, ended_ms, ends_ms)?;
+        self.note(key);
         Ok(rewrite.done())
+    }
+
+    fn note(&mut self, key: &str) {
+        self.changed.push(self.changes.hash(key.as_bytes()));
     }
 
     fn move_end(&mut self, key: &str, ended_ms: Option<u64>, ends_ms: Option<u64>) -> Result<(), redb::Error> {
@@ -296,6 +312,7 @@ impl Tables<'_> {
             }
             self.ends.remove((at, key.as_str()))?;
             self.entries.remove(key.as_str())?;
+            self.note(&key);
         }
         Ok(Purge::MoreToDo)
     }

@@ -1,7 +1,7 @@
 //! A cluster: a map of its slots, and connections to each of its primaries.
 //!
 //! The map is made from CLUSTER SLOTS, and made anew when a node says MOVED, doesn't answer, or says that the cluster
-//! is down: never by the clock, so that an idle process sends nothing. Whoever is sent elsewhere goes there at once, by
+//! is down: never by the clock, so that an idle process sends nothing; or when a tracker sees the cluster change. Whoever is sent elsewhere goes there at once, by
 //! the address that the redirect names, and doesn't wait for the new map; the nodes themselves may need a moment until
 //! all of them tell the same.
 
@@ -12,7 +12,9 @@ use std::time::Duration;
 use deadpool_redis::redis::{Value, cmd};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::Endpoint;
 use super::fault::{Entry, Fault, Reach};
@@ -20,6 +22,7 @@ use super::kept::{Kept, Live, Make};
 use super::primary::Primary;
 use super::slots::{self, Address, SLOTS, Served, Slot, Tags};
 use super::topology::{Open, Route};
+use super::tracking::News;
 use super::{MARK_KEY, Options};
 
 /// How often a command is sent at most: once, and again for each redirect.
@@ -34,11 +37,12 @@ const ASKED_AT_ONCE: usize = 3;
 const MARKS_MAX: usize = 4;
 
 pub(super) struct Cluster<C> {
-    map: Kept<Arc<Map<C>>>,
+    map: Arc<Kept<Arc<Map<C>>>>,
     nodes: Arc<Nodes<C>>,
     tags: Arc<Tags>,
     /// How long to wait for a map.
     patience: Duration,
+    _follower: Option<AbortOnDropHandle<()>>,
 }
 
 /// The connections to each node that is in use.
@@ -80,14 +84,20 @@ struct Parcel<C> {
 }
 
 impl<C: Send + Sync + 'static> Cluster<C> {
-    pub(super) fn new(seeds: Vec<Endpoint>, options: &Options, open: Open<C>) -> Self {
+    pub(super) fn new(seeds: Vec<Endpoint>, options: &Options, open: Open<C>, news: Option<&News>) -> Self {
         let (template, opened_with) = (seeds[0].clone(), options.clone());
         let open = move |address: &Address| open(&Primary::Known(Arc::new(template.at(address))), &opened_with);
         let nodes = Arc::new(Nodes { open: Box::new(open), by_address: Mutex::default() });
         let tags = Arc::new(Tags::new());
-        let surveyor = Surveyor { seeds, nodes: Arc::clone(&nodes), tags: Arc::clone(&tags) };
+        let (of_surveyor, news) = ((Arc::clone(&nodes), Arc::clone(&tags)), news.cloned());
+        let surveyor =
+            Surveyor { seeds, nodes: of_surveyor.0, tags: of_surveyor.1, news: news.clone(), drawn: Vec::new() };
         let patience = options.connect_timeout + options.read_timeout.min(options.write_timeout);
-        Self { map: Kept::new(surveyor), nodes, tags, patience }
+        let map = Arc::new(Kept::new(surveyor));
+        let follow =
+            |news: News| AbortOnDropHandle::new(tokio::spawn(follow(Arc::clone(&map), news.moved.subscribe())));
+        let follower = news.map(follow);
+        Self { map, nodes, tags, patience, _follower: follower }
     }
 
     pub(super) async fn lowest_slots(&self) -> Result<Vec<Slot>, Fault> {
@@ -153,10 +163,10 @@ impl<C: Send + Sync + 'static> Cluster<C> {
     }
 
     /// See [`super::topology::Topology::scatter`].
-    pub(super) async fn scatter<F, Sent>(&self, slots: Vec<Slot>, send: F) -> Vec<Result<Value, Fault>>
+    pub(super) async fn scatter<T, F, Sent>(&self, slots: Vec<Slot>, send: F) -> Vec<Result<T, Fault>>
     where
         F: Fn(Route<C>, Vec<usize>) -> Sent,
-        Sent: Future<Output = Vec<Result<Value, Fault>>>,
+        Sent: Future<Output = Vec<Result<T, Fault>>>,
     {
         let unsettled = || Err(Fault::new(Reach::Server, "the cluster sends us from node to node"));
         let mut results: Vec<_> = slots.iter().map(|_| unsettled()).collect();
@@ -201,7 +211,7 @@ impl<C: Send + Sync + 'static> Cluster<C> {
         results
     }
 
-    fn judge(&self, map: &Live<Arc<Map<C>>>, asked: &Address, reply: Result<Value, Fault>) -> Judged {
+    fn judge<T>(&self, map: &Live<Arc<Map<C>>>, asked: &Address, reply: Result<T, Fault>) -> Judged<T> {
         let Err(fault) = &reply else { return Judged::Settled(reply) };
         if fault.is_of_topology() {
             self.map.report_stale(map);
@@ -217,7 +227,7 @@ impl<C: Send + Sync + 'static> Cluster<C> {
     }
 
     /// One parcel for each node, and each way to enter it. What no node serves gets its result at once.
-    fn pack(&self, map: &Live<Arc<Map<C>>>, items: Vec<Item>, results: &mut [Result<Value, Fault>]) -> Vec<Parcel<C>> {
+    fn pack<T>(&self, map: &Live<Arc<Map<C>>>, items: Vec<Item>, results: &mut [Result<T, Fault>]) -> Vec<Parcel<C>> {
         let mut parcels: Vec<Parcel<C>> = Vec::new();
         for item in items {
             let (node, entry) = match (&item.hop, map.value.place(item.slot)) {
@@ -252,8 +262,8 @@ impl<C: Send + Sync + 'static> Cluster<C> {
 }
 
 /// What becomes of a command after a round.
-enum Judged {
-    Settled(Result<Value, Fault>),
+enum Judged<T> {
+    Settled(Result<T, Fault>),
     Redirected(Option<(Address, Entry)>),
 }
 
@@ -313,11 +323,21 @@ impl<C> Map<C> {
     }
 }
 
+/// Has the map made anew each time that a node sees the cluster in another way.
+async fn follow<C: Send + Sync + 'static>(map: Arc<Kept<Arc<Map<C>>>>, mut moved: watch::Receiver<u64>) {
+    while moved.changed().await.is_ok() {
+        map.report_latest_stale();
+    }
+}
+
 /// Makes maps.
 struct Surveyor<C> {
     seeds: Vec<Endpoint>,
     nodes: Arc<Nodes<C>>,
     tags: Arc<Tags>,
+    news: Option<News>,
+    /// The last one.
+    drawn: Vec<Served>,
 }
 
 impl<C: Send + Sync + 'static> Make for Surveyor<C> {
@@ -347,14 +367,21 @@ impl<C: Send + Sync + 'static> Make for Surveyor<C> {
                 break;
             }
         }
-        Ok(Arc::new(self.draw(best?)))
+        let served = best?;
+        let map = Arc::new(self.draw(&served));
+        // Before anybody asks by this map: what was read by the last one may be out of date.
+        if let Some(news) = self.news.as_ref().filter(|_| self.drawn != served) {
+            news.changes.everything_changed();
+        }
+        self.drawn = served;
+        Ok(map)
     }
 }
 
 impl<C> Surveyor<C> {
-    fn draw(&self, served: Vec<Served>) -> Map<C> {
+    fn draw(&self, served: &[Served]) -> Map<C> {
         let mut of_node: HashMap<Address, Vec<&Served>> = HashMap::new();
-        for range in &served {
+        for range in served {
             of_node.entry(range.by.clone()).or_default().push(range);
         }
         let place = |(address, ranges): (Address, Vec<&Served>)| {

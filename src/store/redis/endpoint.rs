@@ -8,8 +8,8 @@ use deadpool_redis::redis;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, TlsCertificates,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -89,6 +89,12 @@ impl Endpoint {
             _ => ConnectionAddr::Tcp(host, port),
         };
         Self { client: client(self.info().clone().set_addr(addr)), ..self.clone() }
+    }
+
+    /// The same server, in the protocol that has pushes.
+    pub(super) fn with_pushes(&self) -> Self {
+        let settings = self.info().redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        Self { client: client(self.info().clone().set_redis_settings(settings)), ..self.clone() }
     }
 
     /// The same server for another user, and no database in particular: whom these files name, or nobody.

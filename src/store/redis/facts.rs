@@ -30,8 +30,12 @@ pub struct Facts {
     pub denied: Vec<&'static str>,
     /// The same, for what operators do to stored entries and nobody else does.
     pub denied_walks: Vec<&'static str>,
-    /// Why RESP3 with `CLIENT TRACKING` can't be had; `None` where it can.
+    /// The same, for hearing of changes.
+    pub denied_tracking: Vec<&'static str>,
+    /// Why RESP3 with `CLIENT TRACKING` can't be had, where that is no lack of a permission; `None` where it can.
     pub tracking_refused: Option<String>,
+    /// `maxmemory-clients`; `None` where our user may not know, or it has none.
+    pub clients_max: Option<String>,
     /// How far its clock is ahead of ours; `None` where it didn't say.
     pub clock_gap_ms: Option<i64>,
 }

@@ -26,6 +26,8 @@ pub enum Use {
     Read,
     LoadRules,
     ChangeRules,
+    /// Hearing of changes.
+    Track,
     /// What operators do to stored entries: list, purge, apply rules.
     Walk,
 }
@@ -99,6 +101,7 @@ struct Try {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Road,
+    Tracking,
     Walks,
 }
 
@@ -120,6 +123,10 @@ async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResu
         Err(_) => Facts::default(),
     };
     facts.clock_gap_ms = clock_gap_ms(connection).await?;
+    let mut clients_max = cmd("CONFIG");
+    clients_max.arg("GET").arg("maxmemory-clients");
+    let clients_max = one::<Vec<String>>(connection, clients_max).await?;
+    facts.clients_max = clients_max.ok().and_then(|pair| pair.into_iter().nth(1));
     let mut all = pipe();
     for one in tries {
         all.add_command(one.command.clone());
@@ -127,6 +134,7 @@ async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResu
     for (one, reply) in tries.iter().zip(run(connection, all).await?) {
         let lacking = match one.purpose {
             Purpose::Road => &mut facts.denied,
+            Purpose::Tracking => &mut facts.denied_tracking,
             Purpose::Walks => &mut facts.denied_walks,
         };
         if let Some(rule) = denied(one.rule, reply)
@@ -139,8 +147,12 @@ async fn ask(connection: &mut MultiplexedConnection, tries: &[Try]) -> RedisResu
     let mut track = pipe();
     track.cmd("HELLO").arg(3);
     track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(KEY_PREFIX);
-    let replies = run(connection, track).await?;
-    facts.tracking_refused = replies.into_iter().find_map(|reply| reply.err().map(|error| error.to_string()));
+    for (rule, reply) in ["+hello", "+client|tracking"].into_iter().zip(run(connection, track).await?) {
+        match denied(rule, reply.clone()) {
+            Some(rule) => facts.denied_tracking.push(rule),
+            None => facts.tracking_refused = facts.tracking_refused.or(reply.err().map(|error| error.to_string())),
+        }
+    }
     Ok(facts)
 }
 
@@ -227,6 +239,13 @@ fn tries(uses: &[Use], options: &Options) -> Vec<Try> {
         add("+hexists", &["HEXISTS", RECORD, "f"]);
         add("+hlen", &["HLEN", RECORD]);
         add("+hdel", &["HDEL", RECORD, "f"]);
+    }
+    if has(Use::Track) {
+        let mut add = |rule, parts: &[&str]| try_for(Purpose::Tracking, rule, parts);
+        add("+info", &["INFO", "server"]);
+        if let Mode::Cluster { .. } = options.mode {
+            add("+cluster|info", &["CLUSTER", "INFO"]);
+        }
     }
     if has(Use::Walk) {
         let mut add = |rule, parts: &[&str]| try_for(Purpose::Walks, rule, parts);

@@ -90,6 +90,14 @@ impl<T: Clone + Send + Sync + 'static> Kept<T> {
         live.number <= *self.stale.borrow()
     }
 
+    /// From now on the value at hand is not fresh, if there is one.
+    pub(super) fn report_latest_stale(&self) {
+        let state = self.state.borrow().clone();
+        if let State::Up(live) = state {
+            self.report_stale(&live);
+        }
+    }
+
     /// From now on it is not fresh, and a new one is made.
     pub(super) fn report_stale(&self, live: &Live<T>) {
         self.stale.send_if_modified(|stale| {

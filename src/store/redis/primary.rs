@@ -41,6 +41,19 @@ impl Primary {
         }
     }
 
+    /// The same primary, in the protocol that has pushes.
+    pub(super) fn with_pushes(&self) -> Self {
+        match self {
+            Self::Known(endpoint) => Self::Known(Arc::new(endpoint.with_pushes())),
+            Self::Watched(watched) => Self::Watched(Arc::new(Watched {
+                sentinels: watched.sentinels.clone(),
+                first: AtomicUsize::new(0),
+                name: watched.name.clone(),
+                endpoint: watched.endpoint.with_pushes(),
+            })),
+        }
+    }
+
     /// How long [`Self::connect`] may take.
     pub(super) fn connect_time_max(&self) -> Duration {
         match self {
@@ -51,8 +64,16 @@ impl Primary {
     }
 
     pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, Fault> {
+        Ok(self.connect_where(config).await?.0)
+    }
+
+    /// The same, with where it is.
+    pub(super) async fn connect_where(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> Result<(MultiplexedConnection, Address), Fault> {
         match self {
-            Self::Known(endpoint) => endpoint.connect(config).await,
+            Self::Known(endpoint) => Ok((endpoint.connect(config).await?, endpoint.address())),
             Self::Watched(watched) => {
                 let connected = timeout(self.connect_time_max(), watched.connect(config)).await;
                 connected.unwrap_or_else(|_| Err(Fault::new(Reach::Server, "no Sentinel led to the primary in time")))
@@ -75,15 +96,15 @@ impl fmt::Display for Primary {
 
 impl Watched {
     /// Asks until a Sentinel leads to a primary that says itself that it is one.
-    async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, Fault> {
+    async fn connect(&self, config: &AsyncConnectionConfig) -> Result<(MultiplexedConnection, Address), Fault> {
         let first = self.first.load(Ordering::Relaxed);
         let mut why = Fault::new(Reach::Server, "store.url names no Sentinel");
         for turn in 0..self.sentinels.len() {
             let at = first.wrapping_add(turn) % self.sentinels.len();
             match self.connect_as_told(&self.sentinels[at], config).await {
-                Ok(connection) => {
+                Ok(connected) => {
                     self.first.store(at, Ordering::Relaxed);
-                    return Ok(connection);
+                    return Ok(connected);
                 }
                 Err(fault) => why = fault,
             }
@@ -97,20 +118,31 @@ impl Watched {
         &self,
         sentinel: &Endpoint,
         config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, Fault> {
-        let share = self.endpoint.connect_timeout() / self.sentinels.len() as u32;
-        let asked = timeout(share, self.ask(sentinel)).await;
-        let address = asked.unwrap_or_else(|_| Err(format!("Sentinel {sentinel}: no answer in time")));
-        let address = address.map_err(|text| Fault::new(Reach::Server, text))?;
+    ) -> Result<(MultiplexedConnection, Address), Fault> {
+        let address = self.ask_in_time(sentinel).await.map_err(|text| Fault::new(Reach::Server, text))?;
         let mut connection = self.endpoint.at(&address).connect(config).await?;
         let role: RedisResult<Value> = cmd("ROLE").query_async(&mut connection).await;
         match role.map_err(|error| Fault::from(&error))? {
-            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => Ok(connection),
+            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => {
+                Ok((connection, address))
+            }
             _ => {
                 let text = format!("Sentinel {sentinel} names {address}, which is no primary now");
                 Err(Fault::new(Reach::Server, text))
             }
         }
+    }
+
+    /// Where the primary is, as the Sentinel says that led to it the last time; `None` where it gives no answer.
+    pub(super) async fn whereabouts(&self) -> Option<Address> {
+        let sentinel = &self.sentinels[self.first.load(Ordering::Relaxed) % self.sentinels.len()];
+        self.ask_in_time(sentinel).await.ok()
+    }
+
+    async fn ask_in_time(&self, sentinel: &Endpoint) -> Result<Address, String> {
+        let share = self.endpoint.connect_timeout() / self.sentinels.len() as u32;
+        let asked = timeout(share, self.ask(sentinel)).await;
+        asked.unwrap_or_else(|_| Err(format!("Sentinel {sentinel}: no answer in time")))
     }
 
     /// Where is the primary? The error is for the operator to read.

@@ -1,45 +1,71 @@
 //! The reader: each read goes to the primary that serves its key, over connections that all reads share.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use deadpool_redis::redis::{Value, cmd, pipe};
 
-use super::fault::{Fault, Reach};
-use super::shared::Shared;
-use super::topology::{Route, Topology};
-use super::{RedisKey, header};
+use super::fault::{self, Fault, Reach};
+use super::gather::REQUEST_KEYS_MAX;
+use super::shared::{Answers, Reply, Shared};
+use super::topology::{Route, Site, Topology};
+use super::tracking::News;
+use super::{Options, RedisKey, header};
 use crate::envelope::WebhookKey;
-use crate::store::{Entry, ReadError, Unavailable};
-
-/// Keys of one request. A reply holds up what comes behind it on its connection, so that it is kept below some MiB.
-const REQUEST_KEYS_MAX: usize = 64;
+use crate::store::changes::Changes;
+use crate::store::{Answer, Entry, ReadError, Unavailable};
 
 #[derive(Clone)]
-pub struct Reader(Topology<Shared>);
+pub struct Reader {
+    topology: Topology<Shared>,
+    opened: Arc<Opened>,
+}
+
+/// What all readers of one store share.
+pub(super) struct Opened {
+    pub(super) site: Site,
+    pub(super) options: Options,
+    pub(super) changes: Changes,
+    /// `None` where nobody tells of changes.
+    pub(super) news: Option<News>,
+}
 
 impl Reader {
-    pub(super) fn new(topology: Topology<Shared>) -> Self {
-        Self(topology)
+    pub(super) fn new(opened: Opened) -> Self {
+        Self { topology: opened.topology(), opened: Arc::new(opened) }
+    }
+
+    /// Over connections of its own, which the runtime keeps within which this is called.
+    pub fn for_this_runtime(&self) -> Self {
+        Self { topology: self.opened.topology(), opened: self.opened.clone() }
     }
 
     pub async fn get(&self, key: &WebhookKey) -> Result<Option<Entry>, ReadError> {
-        let keys = std::slice::from_ref(key);
         let no_answer = || Err(ReadError::Unavailable("Redis gave no answer to a read".to_owned()));
-        self.read(keys).await.pop().unwrap_or_else(no_answer)
+        self.get_many(std::slice::from_ref(key)).await.pop().unwrap_or_else(no_answer)
     }
 
     pub async fn get_many(&self, keys: &[WebhookKey]) -> Vec<Result<Option<Entry>, ReadError>> {
-        let mut results = Vec::with_capacity(keys.len());
+        self.answer(keys).await.into_iter().map(|answer| answer.found).collect()
+    }
+
+    pub(in crate::store) async fn answer(&self, keys: &[WebhookKey]) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(keys.len());
         for keys in keys.chunks(REQUEST_KEYS_MAX) {
-            results.extend(self.read(keys).await);
+            answers.extend(self.read(keys).await);
         }
-        results
+        answers
+    }
+
+    pub(in crate::store) fn changes(&self) -> &Changes {
+        &self.opened.changes
     }
 
     /// A cluster can be read as long as one of its primaries can: what lies on the others is told key by key, and must
     /// not take every reader out of service.
     pub async fn check(&self) -> Result<(), Unavailable> {
         let mut why = Fault::new(Reach::Server, "there is no primary");
-        for answer in self.0.ask_each(exists).await? {
+        for answer in self.topology.ask_each(exists).await? {
             match answer {
                 Ok(()) => return Ok(()),
                 Err(fault) => why = fault,
@@ -48,29 +74,52 @@ impl Reader {
         Err(why.into())
     }
 
-    async fn read(&self, keys: &[WebhookKey]) -> Vec<Result<Option<Entry>, ReadError>> {
+    async fn read(&self, keys: &[WebhookKey]) -> Vec<Answer> {
         let slot_of = |number: usize| RedisKey(&keys[number]).slot();
-        let replies = self.0.scatter(keys.len(), slot_of, |route, numbers| get(route, keys, numbers)).await;
-        replies.into_iter().map(entry).collect()
+        let replies = self.topology.scatter(keys.len(), slot_of, |route, numbers| get(route, keys, numbers)).await;
+        let answer = |reply| match reply {
+            Ok(Reply { value, lease }) => Answer { found: entry(Ok(value)), lease },
+            Err(fault) => Answer { found: entry(Err(fault)), lease: None },
+        };
+        replies.into_iter().map(answer).collect()
+    }
+}
+
+impl Opened {
+    /// Must be called within a runtime, which keeps the connections.
+    fn topology(&self) -> Topology<Shared> {
+        let news = self.news.clone();
+        let open = move |primary: &_, options: &_| Shared::new(primary, options, news.as_ref());
+        Topology::new(&self.site, &self.options, Box::new(open), self.news.as_ref())
     }
 }
 
 /// GETs in a pipeline rather than one MGET, for which a key of another type is as good as absent.
-async fn get(route: Route<Shared>, keys: &[WebhookKey], numbers: Vec<usize>) -> Vec<Result<Value, Fault>> {
-    let mut gets = pipe();
-    for &number in &numbers {
+async fn get(route: Route<Shared>, keys: &[WebhookKey], numbers: Vec<usize>) -> Vec<Result<Reply, Fault>> {
+    let get = |number: usize| {
         let mut get = cmd("GET");
         get.arg(RedisKey(&keys[number]));
-        route.add(&mut gets, get);
+        get
+    };
+    if let ([number], fault::Entry::Served) = (numbers.as_slice(), route.entry) {
+        return vec![route.node.ask_one(get(*number)).await];
     }
-    route.node.ask(&mut gets).await.unwrap_or_else(|fault| numbers.iter().map(|_| Err(fault.clone())).collect())
+    let mut gets = pipe();
+    numbers.iter().for_each(|number| route.add(&mut gets, get(*number)));
+    match route.node.ask(&mut gets).await {
+        Ok(Answers { replies, lease }) => {
+            let with_lease = |value| Reply { value, lease: lease.clone() };
+            replies.into_iter().map(|reply| reply.map(with_lease)).collect()
+        }
+        Err(fault) => numbers.iter().map(|_| Err(fault.clone())).collect(),
+    }
 }
 
 /// Unlike PING, a server that may not answer reads refuses this.
 async fn exists(route: Route<Shared>) -> Result<(), Fault> {
     let mut exists = pipe();
     exists.cmd("EXISTS").arg(&route.marks[0]);
-    match route.node.ask(&mut exists).await?.pop() {
+    match route.node.ask(&mut exists).await?.replies.pop() {
         Some(Err(fault)) if fault.reach != Reach::Elsewhere => Err(fault),
         Some(_) => Ok(()),
         None => Err(Fault::new(Reach::Server, "Redis gave no answer to a read")),

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Pipeline};
 
 use super::cluster::Cluster;
 use super::endpoint::{Endpoint, OpenError};
 use super::fault::{Entry, Fault};
 use super::primary::{Primary, Watched};
 use super::slots::Slot;
+use super::tracking::News;
 use super::{MARK_KEY, Mode, Options};
 
 /// Where the configuration leads.
@@ -22,7 +23,7 @@ pub(super) enum Site {
 }
 
 /// Opens the connections to one primary.
-pub(super) type Open<C> = fn(&Primary, &Options) -> C;
+pub(super) type Open<C> = Box<dyn Fn(&Primary, &Options) -> C + Send + Sync>;
 
 pub(super) struct Topology<C>(Arc<Kind<C>>);
 
@@ -77,13 +78,14 @@ fn alike(urls: &[String], options: &Options) -> Result<Vec<Endpoint>, OpenError>
 }
 
 impl<C: Send + Sync + 'static> Topology<C> {
-    pub(super) fn new(site: &Site, options: &Options, open: Open<C>) -> Self {
+    /// With news, a cluster's map is made anew when it may be out of date, and told when it has changed.
+    pub(super) fn new(site: &Site, options: &Options, open: Open<C>, news: Option<&News>) -> Self {
         Self(Arc::new(match site {
             Site::One(primary) => {
                 let (node, marks) = (Arc::new(open(primary, options)), [MARK_KEY.to_owned()].into());
                 Kind::One(Route { node, marks, entry: Entry::Served })
             }
-            Site::Cluster(seeds) => Kind::Cluster(Cluster::new(seeds.clone(), options, open)),
+            Site::Cluster(seeds) => Kind::Cluster(Cluster::new(seeds.clone(), options, open, news)),
         }))
     }
 
@@ -94,20 +96,21 @@ impl<C: Send + Sync + 'static> Topology<C> {
 
     /// Sends `count` commands, each known by its number, to where their slots are served, and follows redirects.
     /// `send` gets a route and the numbers of those that go there, and gives one result for each, in order.
-    pub(super) async fn scatter<F, Sent>(
+    pub(super) async fn scatter<T, F, Sent>(
         &self,
         count: usize,
         slot_of: impl Fn(usize) -> Slot,
         send: F,
-    ) -> Vec<Result<Value, Fault>>
+    ) -> Vec<Result<T, Fault>>
     where
         F: Fn(Route<C>, Vec<usize>) -> Sent,
-        Sent: Future<Output = Vec<Result<Value, Fault>>>,
+        Sent: Future<Output = Vec<Result<T, Fault>>>,
     {
         match &*self.0 {
             _ if count == 0 => Vec::new(),
             Kind::One(route) => send(route.clone(), (0..count).collect()).await,
-            Kind::Cluster(cluster) => cluster.scatter((0..count).map(slot_of).collect(), send).await,
+            // Boxed, as it is large, and one server's callers would have to make room for it.
+            Kind::Cluster(cluster) => Box::pin(cluster.scatter((0..count).map(slot_of).collect(), send)).await,
         }
     }
 

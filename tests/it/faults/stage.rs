@@ -59,6 +59,8 @@ impl Stage {
             ("HOOKCACHE_BUFFER__ENDPOINT_URL", &endpoint),
             ("HOOKCACHE_BUFFER__VISIBILITY", &visibility),
             ("HOOKCACHE_BUFFER__WAIT", "1s"),
+            // What is read is what the store has at that moment.
+            ("HOOKCACHE_GET__CACHE", "off"),
             ("HOOKCACHE_CONSUMER__PAUSE_MIN", "50ms"),
             ("HOOKCACHE_CONSUMER__PAUSE_MAX", "100ms"),
         ];

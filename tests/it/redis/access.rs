@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hookcache::envelope::Clock;
 use hookcache::store::Outcome;
 use hookcache::store::catalog::{Changed, To};
 use hookcache::store::redis::{Mode, OpenError, Options, open};
@@ -130,9 +131,9 @@ async fn wrong_options_are_refused_by_the_name_of_their_key() {
         ("store.write_connections", Options { write_connections: 0, ..here.clone() }),
     ];
     for (name, wrong) in cases {
-        let error: OpenError = open(&wrong).err().unwrap_or_else(|| panic!("{name}: {wrong:?}"));
+        let error: OpenError = open(&wrong, Clock::system()).err().unwrap_or_else(|| panic!("{name}: {wrong:?}"));
         let text = error.to_string();
         assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
     }
-    assert!(open(&here).is_ok(), "a Redis that is away is no wrong option");
+    assert!(open(&here, Clock::system()).is_ok(), "a Redis that is away is no wrong option");
 }

@@ -9,7 +9,7 @@ use hookcache::store::{Acknowledge, Outcome, ReadError, WriteError};
 
 use super::access::ACL;
 use super::load::{Load, assert_kept};
-use super::{halves, options, until_read, until_written};
+use super::{halves, options, tracked, until_read, until_written};
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::cluster::{NODE_TIMEOUT_LONG_MS, is_primary};
 use crate::support::{Certificates, Cluster, Redis, eventually};
@@ -19,7 +19,7 @@ const NODE_TIMEOUT_SHORT_MS: u32 = 3_000;
 
 pub async fn started() -> (Cluster, Halves) {
     let cluster = Cluster::start(NODE_TIMEOUT_LONG_MS).await;
-    let halves = halves(&options_of(&cluster));
+    let halves = halves(&tracked(options_of(&cluster)));
     (cluster, halves)
 }
 

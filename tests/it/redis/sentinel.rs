@@ -7,7 +7,7 @@ use hookcache::store::{Acknowledge, Outcome, ReadError};
 
 use super::access::ACL;
 use super::load::{Load, assert_kept};
-use super::{halves, options, until_read, until_written};
+use super::{halves, options, tracked, until_read, until_written};
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
 use crate::support::{Certificates, Redis, Sentinels, eventually_within};
@@ -19,7 +19,7 @@ const PROMOTION_MAX: Duration = Duration::from_secs(120);
 
 pub async fn started() -> (Sentinels, Halves) {
     let sentinels = Sentinels::start(DOWN_AFTER_LONG_MS).await;
-    let halves = halves(&options_of(sentinels.urls()));
+    let halves = halves(&tracked(options_of(sentinels.urls())));
     (sentinels, halves)
 }
 
