@@ -88,7 +88,14 @@ impl Ready {
     }
 
     /// Another answer about the same entry: with a tag, a date and a payload of its own.
-    pub(super) fn retold(&self, etag: &str, modified: &[u8], payload: String, not_modified: bool, max_age_seconds: u64) -> Page {
+    pub(super) fn retold(
+        &self,
+        etag: &str,
+        modified: &[u8],
+        payload: String,
+        not_modified: bool,
+        max_age_seconds: u64,
+    ) -> Page {
         let [.., account, flow, id, expires_at] = Text::ALL.map(|text| self.text(text));
         let (texts, ends) = joined([etag.as_bytes(), modified, account, flow, id, expires_at]);
         Page { not_modified, max_age_seconds, payload: payload.into(), texts: texts.into(), ends }

@@ -56,7 +56,14 @@ impl Stage {
         let serve =
             Serve::new(Reader::Embedded(reader), memory, auth, Duration::ZERO, Clock::system(), metrics.clone());
         let workers = Workers::start().unwrap();
-        let plane = || Plane::Data(Box::new(Data { ingest: None, serve: Some(serve.for_this_runtime()), hooks: None }));
+        let plane = || {
+            Plane::Data(Box::new(Data {
+                ingest: None,
+                serve: Some(serve.for_this_runtime()),
+                links: None,
+                hooks: None,
+            }))
+        };
         let lanes = Lanes::on(&workers, plane);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
