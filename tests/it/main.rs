@@ -21,6 +21,7 @@ mod hooks;
 mod http_api;
 mod keys;
 mod kill;
+mod kubernetes;
 mod lambda;
 mod limits;
 mod operations;

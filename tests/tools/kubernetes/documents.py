@@ -11,7 +11,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ROOT / ".tools"
 OVERLAYS = ("dev", "production", "page-links")
-CONFIG_MAP = "hookcache"
 WORKLOADS = ("Deployment", "StatefulSet")
 
 
@@ -57,9 +56,10 @@ class Overlay:
 
     def config(self):
         """hookcache.toml, parsed."""
-        maps = [m for m in self.of("ConfigMap") if m["metadata"]["name"].startswith(f"{CONFIG_MAP}-")]
-        texts = [m["data"]["hookcache.toml"] for m in maps if "hookcache.toml" in m["data"]]
-        return tomllib.loads(texts[0])
+        return tomllib.loads(self.config_text())
+
+    def config_text(self):
+        return next(m["data"]["hookcache.toml"] for m in self.of("ConfigMap") if "hookcache.toml" in m["data"])
 
 
 def title(document):
