@@ -3,7 +3,7 @@ plants a fault for each of them, which it must find."""
 
 import re
 
-from documents import WORKLOADS, component_of, container, defaults, pod, ports, roles, selects, title
+from documents import WORKLOADS, component_of, container, defaults, pod, pod_labels, ports, roles, selects, title
 from quantities import cpu_millis, memory_bytes, seconds
 
 # hookcache's listeners: the data plane and the control plane.
@@ -68,7 +68,7 @@ def pods_are_restricted(overlay, workload):
 
 
 def namespaces_are_restricted(overlay):
-    """So that a pod of somebody else there is no way around it."""
+    """Each document is in a namespace of the overlay, where Pod Security holds for whatever else is put there."""
     names = {document["metadata"]["name"] for document in overlay.of("Namespace")}
     for namespace in overlay.of("Namespace"):
         if namespace["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
@@ -206,7 +206,7 @@ def references_hold(overlay):
                 yield f"{title(workload)}: there is no volume {mount['name']}"
             if mount["name"] not in claims and mount.get("readOnly") is not True:
                 yield f"{title(workload)}: {mount['mountPath']} is not mounted readOnly"
-        if not selects(workload["spec"]["selector"]["matchLabels"], (), pod_labels_of(workload)):
+        if not selects(workload["spec"]["selector"]["matchLabels"], (), pod_labels(workload)):
             yield f"{title(workload)}: its selector is not that of its pods"
     for service in overlay.of("Service"):
         found = overlay.selected(service["spec"]["selector"])
@@ -251,10 +251,6 @@ def references_hold(overlay):
         for port in named:
             if not any(port in ports(workload) for workload in found):
                 yield f"{title(policy)}: none of its pods has a port {port}"
-
-
-def pod_labels_of(workload):
-    return workload["spec"]["template"]["metadata"]["labels"]
 
 
 def pod_selector(policy):
@@ -373,7 +369,7 @@ def pods_are_spread_and_guarded(overlay, workload):
     spread = pod(workload).get("topologySpreadConstraints", [])
     if {constraint["topologyKey"] for constraint in spread} != {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}:
         yield "its pods may all be in one zone, or on one node"
-    labels = workload["spec"]["template"]["metadata"]["labels"]
+    labels = pod_labels(workload)
     budgets = [b for b in overlay.of("PodDisruptionBudget") if selects(b["spec"]["selector"]["matchLabels"], (), labels)]
     if len(budgets) != 1:
         yield f"it has {len(budgets)} PodDisruptionBudgets"
