@@ -37,7 +37,12 @@ def faults(dashboard=None):
 def unseen():
     """Faults that are planted, and not found."""
     text = (ROOT / "k8s/observability/hookcache.json").read_text()
-    planted = ((": 24", ": 25", 1), ("${datasource}", "prometheus-1", -1), ('"heatmap"', '"table"', 1), ('"y": 1,', '"y": 2,', 1))
+    planted = (
+        (": 24", ": 25", 1),
+        ("${datasource}", "prometheus-1", -1),
+        ('"heatmap"', '"table"', 1),
+        ('"y": 1,', '"y": 2,', 1),
+    )
     for was, now, times in planted:
         if not list(faults(json.loads(text.replace(was, now, times)))):
             yield f"dashboard.py does not find {now} in place of {was}"

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ROOT / ".tools"
 OVERLAYS = ("dev", "production", "page-links")
 WORKLOADS = ("Deployment", "StatefulSet")
+# hookcache's listeners: the data plane and the control plane.
+DATA, CONTROL = 8080, 8081
 
 
 def fail(text):
@@ -106,3 +108,26 @@ def selects(labels, expressions, of_pod):
 def defaults():
     """config/hookcache.toml, which is also the list of all settings."""
     return tomllib.loads((ROOT / "config/hookcache.toml").read_text())
+
+
+def pod_selector(policy):
+    selector = policy["spec"]["podSelector"]
+    return selector.get("matchLabels", {}), selector.get("matchExpressions", [])
+
+
+def backends(ingress):
+    paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+    default = ingress["spec"].get("defaultBackend")
+    return [path["backend"]["service"] for path in paths] + ([default["service"]] if default else [])
+
+
+def workloads_and(check):
+    """A policy over each workload."""
+
+    def policy(overlay):
+        for workload in overlay.of(*WORKLOADS):
+            for fault in check(overlay, workload):
+                yield f"{title(workload)}: {fault}"
+
+    policy.__name__ = check.__name__
+    return policy

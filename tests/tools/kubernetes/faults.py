@@ -106,12 +106,18 @@ def planted(overlay):
         plant(p.pods_are_restricted, "a root to write to", in_rights("readOnlyRootFilesystem", False)),
         plant(p.pods_are_restricted, "a capability", in_rights("capabilities", {"drop": ["ALL"], "add": ["NET_RAW"]})),
         plant(p.pods_are_restricted, "root by the container", in_rights("runAsUser", 0)),
-        plant(p.pods_are_restricted, "root", lambda o: pod(o.role("get"))["securityContext"].update(runAsNonRoot=False)),
-        plant(p.pods_are_restricted, "no seccomp", lambda o: pod(o.role("get"))["securityContext"].pop("seccompProfile")),
+        plant(
+            p.pods_are_restricted, "root", lambda o: pod(o.role("get"))["securityContext"].update(runAsNonRoot=False)
+        ),
+        plant(
+            p.pods_are_restricted, "no seccomp", lambda o: pod(o.role("get"))["securityContext"].pop("seccompProfile")
+        ),
         plant(p.pods_are_restricted, "the host's network", in_pod("hostNetwork", True)),
         plant(p.pods_are_restricted, "a token", in_pod("automountServiceAccountToken", True)),
         plant(p.pods_are_restricted, "service links", in_pod("enableServiceLinks", True)),
-        plant(p.pods_are_restricted, "a folder of the host", in_pod("volumes", [{"name": "h", "hostPath": {"path": "/"}}])),
+        plant(
+            p.pods_are_restricted, "a folder of the host", in_pod("volumes", [{"name": "h", "hostPath": {"path": "/"}}])
+        ),
         plant(
             p.namespaces_are_restricted,
             "a namespace that lets all in",
@@ -137,11 +143,15 @@ def planted(overlay):
             "a Secret",
             lambda o: o.documents.append({"kind": "Secret", "metadata": {"name": "store"}}),
         ),
-        plant(p.probes_mean_different_things, "one probe for all", in_probe("livenessProbe", "httpGet", {"path": "/readyz"})),
+        plant(
+            p.probes_mean_different_things,
+            "one probe for all",
+            in_probe("livenessProbe", "httpGet", {"path": "/readyz"}),
+        ),
         plant(p.probes_mean_different_things, "a hasty start", in_probe("startupProbe", "failureThreshold", 3)),
         plant(p.probes_mean_different_things, "a hasty death", in_probe("livenessProbe", "failureThreshold", 1)),
         plant(p.it_stops_in_time, "an early SIGKILL", in_pod("terminationGracePeriodSeconds", 30)),
-        plant(p.it_stops_in_time, "a long drain", in_config("[store]", "[http]\ndrain_deadline = \"1m\"\n[store]")),
+        plant(p.it_stops_in_time, "a long drain", in_config("[store]", '[http]\ndrain_deadline = "1m"\n[store]')),
         plant(p.it_stops_in_time, "no preStop", lambda o: container(o.role("get")).pop("lifecycle")),
         plant(p.settings_exist, "a setting that is none", in_env("HOOKCACHE_STORE__ULR", "x")),
         plant(p.settings_exist, "a key that is none", in_config("queue_url", "queueurl")),
@@ -150,11 +160,15 @@ def planted(overlay):
         plant(p.every_role_runs, "nobody who reads pages", lambda o: o.documents.remove(o.role("pages"))),
         plant(p.references_hold, "no ServiceAccount", without("ServiceAccount", "hookcache-get")),
         plant(p.references_hold, "no TriggerAuthentication", without("TriggerAuthentication", "hookcache-consume")),
-        plant(p.references_hold, "another volume", lambda o: container(o.role("get"))["volumeMounts"][0].update(name="x")),
+        plant(
+            p.references_hold, "another volume", lambda o: container(o.role("get"))["volumeMounts"][0].update(name="x")
+        ),
         plant(
             p.references_hold,
             "a Service of nobody",
-            lambda o: o.named("Service", "hookcache-get")["spec"]["selector"].update({"app.kubernetes.io/component": "x"}),
+            lambda o: o.named("Service", "hookcache-get")["spec"]["selector"].update(
+                {"app.kubernetes.io/component": "x"}
+            ),
         ),
         plant(
             p.references_hold,
@@ -175,7 +189,9 @@ def planted(overlay):
         plant(
             p.references_hold,
             "a NetworkPolicy of nobody",
-            lambda o: o.named("NetworkPolicy", "hookcache-operators")["spec"]["podSelector"]["matchLabels"].update(a="b"),
+            lambda o: o.named("NetworkPolicy", "hookcache-operators")["spec"]["podSelector"]["matchLabels"].update(
+                a="b"
+            ),
         ),
         plant(
             p.the_control_plane_is_closed,
@@ -236,7 +252,9 @@ def planted(overlay):
             "a budget that holds up drains",
             in_spec("PodDisruptionBudget", "hookcache-get", "maxUnavailable", 0),
         ),
-        plant(p.pods_are_spread_and_guarded, "no spread", lambda o: pod(o.role("get")).pop("topologySpreadConstraints")),
+        plant(
+            p.pods_are_spread_and_guarded, "no spread", lambda o: pod(o.role("get")).pop("topologySpreadConstraints")
+        ),
     ]
 
 

@@ -4,8 +4,8 @@
     queries.py PAGE...
 
 Each PAGE is the text of a /metrics, of one process or of several that together do all there is. Every expression of
-k8s/observability is parsed as Prometheus does; then each metric must be on a page, each label be one of that metric, each value that
-is asked for be there, and each function fit the metric's type. Exits with 1 and says what does not.
+k8s/observability is parsed as Prometheus does; then each metric must be on a page, each label be one of that metric,
+each value that is asked for be there, and each function fit the metric's type. Exits with 1 and says what does not.
 """
 
 import json
@@ -101,7 +101,9 @@ class Reader:
             raise Wrong(f"{name} has no label {matcher.name}")
         if matcher.name in ANY_VALUE:
             return
-        for value in matcher.value.split("|") if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe) else [matcher.value]:
+        for value in (
+            matcher.value.split("|") if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe) else [matcher.value]
+        ):
             if value not in metric.values[matcher.name]:
                 raise Wrong(f"{name} has no {matcher.name}={value!r}, only {sorted(metric.values[matcher.name])}")
 
@@ -185,8 +187,11 @@ def expressions():
             named = re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", ""))
             yield f"panel {panel['title']}", text, named
     for variable in dashboard["templating"]["list"]:
-        values = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable.get("query", {}).get("query", "")) if isinstance(
-            variable.get("query"), dict) else None
+        values = (
+            re.fullmatch(r"label_values\((\w+), (\w+)\)", variable.get("query", {}).get("query", ""))
+            if isinstance(variable.get("query"), dict)
+            else None
+        )
         if values:
             yield f"variable {variable['name']}", values[1], [values[2]]
 

@@ -1,7 +1,7 @@
 """Is each document what Kubernetes, KEDA and the Prometheus operator take? Unknown fields are refused, too.
 
-Kubernetes' own schemas come from the PyPI package kubernetes-validate (tests/tools/install), those of KEDA and the Prometheus
-operator lie in crds/.
+Kubernetes' own schemas come from the PyPI package kubernetes-validate (tests/tools/install), those of KEDA and the
+Prometheus operator lie in crds/.
 """
 
 import functools
