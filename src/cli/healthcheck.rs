@@ -9,12 +9,10 @@ use super::CliResult;
 use super::client::Client;
 
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  hookcache healthcheck\n  hookcache healthcheck --ready\n  hookcache healthcheck \
+#[command(after_help = "Examples:\n  hookcache healthcheck\n  hookcache healthcheck --ready\n  hookcache healthcheck \
     --admin-url http://127.0.0.1:9001\n\nIt asks /healthz of the control plane, or /readyz, and prints nothing where all is \
     well. Kill only what fails without --ready: what is not ready waits for a backend, and a restart mends nothing.\n\nExit \
-    codes: 0 it is well, 1 it is not, or nobody answers."
-)]
+    codes: 0 it is well, 1 it is not, or nobody answers.")]
 pub struct Args {
     /// URL of the control plane
     #[arg(long, env = "HOOKCACHE_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]

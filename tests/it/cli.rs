@@ -305,7 +305,8 @@ async fn a_health_check_tells_what_lives_from_what_is_ready() {
     let line = Line::of(&hookcache);
     assert_eq!(line.prints(&["healthcheck"]) + &line.prints(&["healthcheck", "--ready"]), "");
     drop(redis);
-    eventually("it is not ready", || async { (!line.run(&["healthcheck", "--ready"]).status.success()).then_some(()) }).await;
+    eventually("it is not ready", || async { (!line.run(&["healthcheck", "--ready"]).status.success()).then_some(()) })
+        .await;
     failed(&line.run(&["healthcheck", "--ready"]), 1, &["/readyz says 503", "store.url"]);
     assert_eq!(line.prints(&["healthcheck"]), "", "it lives all the same");
 

@@ -57,7 +57,7 @@ fn every_workload_starts_by_a_configuration_that_is_right() {
         let Start { overlay, name, .. } = start;
         let right = check(start, &file, &start.config);
         assert!(right.is_ok(), "{overlay}, {name}: {right:?}");
-        let wrong = check(start, &file, &format!("{}\n[buffers]\n", start.config));
+        let wrong = check(start, &file, &format!("{}\n[buffers]\nwait = \"20s\"\n", start.config));
         assert!(wrong.is_err_and(|said| said.contains("buffers")), "{overlay}, {name}: the file is not read");
     }
 }
@@ -70,7 +70,9 @@ fn check(start: &Start, file: &std::path::Path, config: &str) -> Result<(), Stri
         .iter()
         .map(|(name, value)| match (name.as_str(), value.as_deref()) {
             ("HOOKCACHE_CONFIG", _) => ("HOOKCACHE_CONFIG", file.to_str().expect("a path")),
-            ("HOOKCACHE_REGISTRY__URL", None) => ("HOOKCACHE_REGISTRY__URL", "postgres://user:secret@registry/hookcache"),
+            ("HOOKCACHE_REGISTRY__URL", None) => {
+                ("HOOKCACHE_REGISTRY__URL", "postgres://user:secret@registry/hookcache")
+            }
             (name, Some(value)) => (name, value),
             (name, None) => panic!("what would the Secret of {name} hold?"),
         })
