@@ -16,7 +16,7 @@ run: ## The main job on this machine: embedded, nothing to install
 aws-local: tools ## API Gateway and SQS (LocalStack), the Lambda, Redis and the get API on this machine, in the foreground
 	cargo test --locked --workspace --test aws_local
 
-tools: ## Redis, PostgreSQL and Velocity (apt); Redis 8.2, Valkey, SQS emulators, schemathesis, microburst, cfn-lint, cargo-deny and cargo-fuzz (pinned, in .tools/)
+tools: ## Redis, PostgreSQL and Velocity (apt); Redis 8.2, Valkey, SQS emulators, schemathesis, microburst, cfn-lint, kubectl, promtool, cargo-deny and cargo-fuzz (pinned, in .tools/)
 	@tests/tools/install
 
 fmt:

@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod delete;
 pub mod doctor;
 pub mod get;
+pub mod healthcheck;
 pub mod keys;
 pub mod output;
 pub mod pace;
@@ -81,6 +82,8 @@ enum Command {
     Keys(keys::Args),
     /// Look at Redis, SQS and disks behind the configuration: what is wrong or risky, and how to mend it
     Doctor(doctor::Args),
+    /// Say whether the server beside it lives, or is ready: for an image that holds no other program
+    Healthcheck(healthcheck::Args),
     /// Make the queues of an SQS buffer
     #[cfg(feature = "sqs")]
     #[command(
@@ -126,6 +129,7 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Serve(args) => serve::run(args),
         Command::Set(args) => set::run(args),
+        Command::Healthcheck(args) => healthcheck::run(args),
         Command::Delete(args) => delete::run(args),
         Command::Ttl(args) => ttl::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::hookcache::{PROGRAM, run};
 use crate::support::stack::until_series;
-use crate::support::{Hookcache, TempDir, eventually, free_port};
+use crate::support::{Hookcache, Redis, TempDir, eventually, free_port};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -310,4 +310,22 @@ fn the_printed_configuration_shows_each_value_and_where_it_came_from() {
     // The file can be named by the environment as well.
     let of_env = [("HOOKCACHE_CONFIG", path.as_str())];
     assert!(done(&run(&["config", "print"], &of_env)).contains(&of_file));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_tells_what_lives_from_what_is_ready() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let hookcache = Hookcache::start(&["--roles", "get"], &[("HOOKCACHE_STORE__URL", &url)]).await;
+    let line = Line::of(&hookcache);
+    assert_eq!(line.prints(&["healthcheck"]) + &line.prints(&["healthcheck", "--ready"]), "");
+    drop(redis);
+    eventually("it is not ready", || async { (!line.run(&["healthcheck", "--ready"]).status.success()).then_some(()) })
+        .await;
+    failed(&line.run(&["healthcheck", "--ready"]), 1, &["/readyz says 503", "store.url"]);
+    assert_eq!(line.prints(&["healthcheck"]), "", "it lives all the same");
+
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    failed(&line.run(&["healthcheck", "--admin-url", &nobody]), 1, &["no answer from", "--admin-url"]);
+    failed(&line.run(&["healthcheck", "--admin-url", "localhost"]), 1, &["--admin-url"]);
 }

@@ -22,6 +22,7 @@ mod hooks;
 mod http_api;
 mod keys;
 mod kill;
+mod kubernetes;
 mod lambda;
 mod lanes;
 mod limits;

@@ -129,10 +129,10 @@ fn listens_on(script: &str, ports: &HashMap<u16, u16>) -> u16 {
 }
 
 /// What nobody can run here: it is shell, names files that there are, and gives parameters that the template has.
-fn needs_an_aws_account(text: &str) {
+fn needs_a_cloud(text: &str) {
     let checked = Command::new("bash").args(["-n", "-c", text]).output().expect("bash");
     assert!(checked.status.success() && checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
-    for file in text.split_whitespace().filter(|word| word.starts_with("config/")) {
+    for file in text.split_whitespace().filter(|word| word.starts_with("config/") || word.starts_with("k8s/")) {
         assert!(repository().join(file).exists(), "there is no {file}");
     }
     let Some((_, overrides)) = text.split_once("--parameter-overrides") else { return };
@@ -176,7 +176,7 @@ async fn every_command_of_the_readme_works_in_its_order() {
             "sh" if text.starts_with("cargo install ") => {}
             // A program of its own, with tests of its own.
             "sh" if text == "lambda/build" => {}
-            "shell" => needs_an_aws_account(&block.text),
+            "shell" => needs_a_cloud(&block.text),
             "sh" if SERVERS.iter().any(|server| text.starts_with(server)) => newcomer.serve(&text).await,
             "sh" => {
                 outputs.push_str(&newcomer.run(&text).await);
