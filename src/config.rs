@@ -40,7 +40,7 @@ use crate::{hooks, registry};
 
 pub use crate::consumer::Options as ConsumerOptions;
 #[cfg(feature = "server")]
-pub use crate::http::Options as HttpOptions;
+pub use crate::http::{Options as HttpOptions, Threads};
 #[cfg(feature = "server")]
 pub use crate::ingest::Options as LimitsOptions;
 #[cfg(feature = "server")]
@@ -63,6 +63,8 @@ pub struct Config {
     pub roles: Roles,
     #[cfg(feature = "server")]
     pub http: HttpOptions,
+    #[cfg(feature = "server")]
+    pub threads: Threads,
     #[cfg(feature = "server")]
     pub limits: LimitsOptions,
     pub buffer: BufferOptions,

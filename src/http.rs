@@ -65,7 +65,7 @@ use limits::{ACCEPT_PAUSE, BODIES_BYTES_MAX, CONTROL_BODY_BYTES_MAX, PATH_BYTES_
 use socket::Peer;
 
 pub use data::Data;
-pub use lanes::{Lanes, Workers};
+pub use lanes::{Lanes, Threads, Workers};
 pub use probes::{Probes, Readiness};
 pub use proxied::{refused, webhook};
 pub use routes::Route;

@@ -53,7 +53,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
     });
     let roles = roles(fields);
     #[cfg(feature = "server")]
-    let (http, limits) = (planes::http(fields), planes::limits(fields));
+    let (http, threads, limits) = (planes::http(fields), planes::threads(fields), planes::limits(fields));
     let data_dir_or_here = data_dir.clone().unwrap_or_default();
     let has_page_links = shared::enabled(fields);
     let with_pages = has_page_links && cfg!(feature = "server");
@@ -87,6 +87,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Config> {
         roles: roles?,
         #[cfg(feature = "server")]
         http,
+        #[cfg(feature = "server")]
+        threads: threads?,
         #[cfg(feature = "server")]
         limits,
         buffer: buffer?,

@@ -16,6 +16,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::Plane;
 
+/// On which threads the data plane's connections are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// On one for each core, with a runtime of its own.
+    PerCore,
+    /// On those of the runtime that runs everything else.
+    Shared,
+}
+
+impl Threads {
+    pub const ALL: [Self; 2] = [Self::PerCore, Self::Shared];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PerCore => "per-core",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Threads, each with a runtime of its own.
 pub struct Workers {
     workers: Vec<Worker>,
@@ -31,6 +51,14 @@ impl Workers {
     /// One for each core that this process may use.
     pub fn count() -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// As many as are wanted; none where everything is served by the runtime that accepts.
+    pub fn of(threads: Threads) -> io::Result<Self> {
+        match threads {
+            Threads::PerCore => Self::start(),
+            Threads::Shared => Ok(Self { workers: Vec::new() }),
+        }
     }
 
     pub fn start() -> io::Result<Self> {
@@ -84,8 +112,12 @@ impl From<Plane> for Lanes {
 }
 
 impl Lanes {
-    /// A plane for each worker; `plane` is called within its runtime, so that what it opens lives there.
+    /// A plane for each worker; `plane` is called within its runtime, so that what it opens lives there. Without a worker
+    /// it is one, on the runtime that accepts.
     pub fn on(workers: &Workers, plane: impl Fn() -> Plane) -> Self {
+        if workers.workers.is_empty() {
+            return plane().into();
+        }
         let lane = |runtime: &Handle| {
             let _within = runtime.enter();
             Lane { plane: plane(), runtime: Some(runtime.clone()) }

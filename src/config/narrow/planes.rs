@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::config::fields::Fields;
-use crate::config::{Cache, GetOptions, HttpOptions, LimitsOptions, Role, Roles};
+use crate::config::{Cache, GetOptions, HttpOptions, LimitsOptions, Role, Roles, Threads};
 use crate::envelope::limits::KEYS_PER_REQUEST_MAX;
 use crate::ingest::SetRate;
 use crate::store::l1;
@@ -27,6 +27,12 @@ pub(super) fn http(fields: &mut Fields<'_>) -> HttpOptions {
         idle_timeout: fields.duration("http.idle_timeout", 100 * MILLISECOND..=HOUR),
         drain_deadline: fields.duration("http.drain_deadline", Duration::ZERO..=10 * MINUTE),
     }
+}
+
+pub(super) fn threads(fields: &mut Fields<'_>) -> Option<Threads> {
+    let names = Threads::ALL.map(|threads| format!("{:?}", threads.as_str())).join(" or ");
+    let named = |text: &str| Threads::ALL.into_iter().find(|threads| threads.as_str() == text);
+    fields.parsed("http.threads", |text| named(text).ok_or_else(|| format!("must be {names}")))
 }
 
 pub(super) fn limits(fields: &mut Fields<'_>) -> LimitsOptions {
