@@ -68,10 +68,9 @@ async fn list(
     let limit = bounded("limit", query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.after.as_deref().map(SiteId::parse).transpose();
     let after = after.map_err(|error| invalid(format!("after: {error}")))?;
-    let found = page_links.registry.sites(after.as_ref(), limit).await?;
-    let next = found.last().filter(|_| found.len() == limit).map(|site| site.id.to_string());
-    let sites = found.iter().filter(|site| caller.accounts.allow(&site.account)).map(shown).collect();
-    Ok(Json(Listing { sites, next }))
+    let sites = page_links.sites_of(&caller, after, limit).await?;
+    let next = sites.last().filter(|_| sites.len() == limit).map(|site| site.id.to_string());
+    Ok(Json(Listing { sites: sites.iter().map(shown).collect(), next }))
 }
 
 async fn status(State(admin): State<Admin>, headers: HeaderMap, path: SitePath) -> Answer<Status> {
@@ -95,8 +94,11 @@ async fn add(State(admin): State<Admin>, headers: HeaderMap, path: SitePath, bod
         return Err(Problem::new(Code::SiteTaken, why).into());
     }
     page_links.registry.join(&joining, stamp.at_ms + joining::FORMER_SECRET_MS).await?;
-    // Another process may have added it a moment before, for another account.
     let site = page_links.site(&caller, &joining.site.id).await?;
+    // Another process may have added it a moment before, for another account.
+    if let Some(why) = joining::taken(&site, &joining.site.account) {
+        return Err(Problem::new(Code::SiteTaken, why).into());
+    }
     page_links.tell(&site, What::Lifecycle(Lifecycle::Installed), stamp).await?;
     tracing::info!(by = caller.name, site = %site.id, account = %site.account, "a site was added");
     Ok(Json(shown(&site)))
@@ -152,6 +154,22 @@ impl PageLinks {
         let task = PageTask::new(stamp, site.id.clone(), site.account.clone(), what);
         self.tasks.append(task.encode()).await?;
         Ok(())
+    }
+
+    /// The caller's sites in order, `limit` at most. Those of others are passed over here, so that no mark in a list names
+    /// one.
+    async fn sites_of(&self, caller: &Caller, after: Option<SiteId>, limit: usize) -> Result<Vec<Site>, Failure> {
+        let (mut own, mut after) = (Vec::new(), after);
+        loop {
+            let part = self.registry.sites(after.as_ref(), ROWS_MAX).await?;
+            let is_last = part.len() < ROWS_MAX;
+            after = part.last().map(|site| site.id.clone());
+            own.extend(part.into_iter().filter(|site| caller.accounts.allow(&site.account)));
+            if is_last || own.len() >= limit {
+                own.truncate(limit);
+                return Ok(own);
+            }
+        }
     }
 
     /// Asks for what has changed since the last reindex, or for all where there was none.

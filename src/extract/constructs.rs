@@ -110,10 +110,11 @@ impl<'b, 'c> Constructs<'b, 'c> {
                 let name = tag.get("ac:name").or_else(|| tag.get("key")).unwrap_or_default();
                 self.collect(What::Parameter { name, is_text: true })
             }
-            Element::Resource(Resource::Attachment) if is_open => match tag.get("ri:filename") {
-                Some(file) => self.collect(What::Attachment { file, of: None }),
-                None => Role::Plain,
-            },
+            // Without a name it still holds what stands in it: the page of a file is no link.
+            Element::Resource(Resource::Attachment) if is_open => {
+                let file = tag.get("ri:filename").unwrap_or_default();
+                self.collect(What::Attachment { file, of: None })
+            }
             Element::Resource(resource) => {
                 self.give(tag.resource(resource));
                 Role::Plain
@@ -170,6 +171,7 @@ impl<'b, 'c> Constructs<'b, 'c> {
                     (Some(To::Nothing), _) | (None, None) => {}
                 }
             }
+            What::Attachment { file, .. } if file.trim().is_empty() => self.give(To::Nothing),
             What::Attachment { file, of } => {
                 self.give(To::Target(Target::Attachment { file: file.into_owned(), of }));
             }

@@ -26,7 +26,7 @@ const INSERT: &str = "INSERT INTO sites (site, account, product, base_url, api_b
     added_ms, joined_ms, state, state_ms, uninstalled_ms, paused_ms, credential, credential_until_ms, hook_secret) \
     VALUES ($1, $8, $2, $3, $4, $5, $6, $7, $9, $9, $10, $9, $11, $12, $13, $14, $15) ON CONFLICT (site) DO NOTHING";
 /// Nobody else can change the row until the transaction ends.
-const LOCK: &str = "UPDATE sites SET site = site WHERE site = $1 RETURNING joined_ms, joined_by, credential, \
+const LOCK: &str = "UPDATE sites SET site = site WHERE site = $1 RETURNING account, joined_ms, joined_by, credential, \
     credential_until_ms, hook_secret, former_secret, former_until_ms";
 const REPLACE: &str = "UPDATE sites SET product = $2, base_url = $3, api_base = $4, display_url = $5, aliases = $6, \
     joined_by = $7, joined_ms = $8, credential = $9, credential_until_ms = $10, hook_secret = $11, former_secret = $12, \
@@ -63,10 +63,10 @@ impl OwnState {
 
 impl Registry {
     /// Adds or replaces. A site that joins again keeps `added_ms`, its account, since that owns what is stored of its
-    /// pages, its pages and a pause of the operator's. What signs its
-    /// webhooks (Connect's shared secret, the hook secret) stays valid until `former_until_ms` where it is replaced; a
-    /// joining without a credential keeps the one of its kind. What joined before the last joining, by `added_ms`,
-    /// changes nothing.
+    /// pages, its pages and a pause of the operator's. What signs its webhooks (Connect's shared secret, the hook secret)
+    /// stays valid until `former_until_ms` where it is replaced; a joining without a credential, or without a hook
+    /// secret, keeps the one of its kind. What joined before the last joining, by `added_ms`, changes nothing, and so
+    /// does what an operator adds for another account than that of the site.
     pub async fn join(&self, joining: &Joining, former_until_ms: u64) -> Result<(), Unavailable> {
         let seal = self.seal().await?;
         let mut transaction = self.database().await?.begin().await?;
@@ -215,6 +215,10 @@ async fn replace(
     if row.number("joined_ms")? > site.added_ms {
         return Ok(());
     }
+    // The app proves whose site it is, an operator says it.
+    if site.joined_by == JoinedBy::Operator && row.text("account")? != site.account.as_str() {
+        return Ok(());
+    }
     let same_kind = row.text("joined_by")? == joined_by_name(site.joined_by);
     let (kept, kept_until) = match same_kind {
         true => (row.optional_text(CREDENTIAL)?, row.number("credential_until_ms")?),
@@ -224,12 +228,12 @@ async fn replace(
         Some(credential) => (Some(sealed_credential(seal, id, credential)), lives_until(credential)),
         None => (kept, kept_until),
     };
-    let signing = signing_secret(joining);
     let before = row.optional_text(HOOK_SECRET)?;
     let before = before.map(|sealed| opened(seal, id, HOOK_SECRET, &sealed)).transpose()?;
-    let (former, former_until) = match before {
+    let signing = signing_secret(joining).or(before.as_deref().filter(|_| same_kind));
+    let (former, former_until) = match &before {
         Some(before) if signing != Some(before.as_str()) => {
-            (Some(sealed(seal, id, FORMER_SECRET, &before)), Some(former_until_ms))
+            (Some(sealed(seal, id, FORMER_SECRET, before)), Some(former_until_ms))
         }
         // The same again is no replacement: the one before it is valid for as long as it was.
         _ => (row.optional_text(FORMER_SECRET)?, row.optional_number("former_until_ms")?),

@@ -25,8 +25,9 @@ const SECRET_BYTES_MAX: u64 = 16 << 10;
         hook-secret.txt\n  pass show confluence | hookcache confluence add --site acme --account acme \\\n    --base-url \
         https://acme.atlassian.net/wiki --user bot@acme.example --token-file -\n\nSecrets come from files, or one of them \
         from standard input (`-`), and are never shown again. A blank at either end and the line end are no part of them. \
-        What was there under this name before is replaced; webhooks may be signed with the former secret for ten minutes. \
-        Then the site is read as a whole: `hookcache confluence status` says how far that is."
+        What was there under this name before is replaced, but for a hook secret without a new one; webhooks may be \
+        signed with the former secret for ten minutes. A new site is read as a whole: `hookcache confluence status` \
+        says how far that is."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -8,6 +8,7 @@ macro_rules! every_part {
             sites::sites_come_in_parts_in_order,
             sites::a_site_that_joins_again_keeps_what_was_there,
             sites::a_joining_that_comes_late_changes_nothing,
+            sites::what_is_added_for_another_account_than_that_of_the_site_changes_nothing,
             sites::a_former_secret_is_valid_until_its_time_and_not_after,
             sites::a_connect_site_is_signed_with_its_shared_secret,
             sites::a_credential_is_renewed_by_one_that_lives_longer,

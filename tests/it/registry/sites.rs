@@ -54,6 +54,7 @@ pub async fn a_site_that_joins_again_keeps_what_was_there(Pair { one, .. }: Pair
     let again = Site {
         account: Account::parse("other").unwrap(),
         base_url: "https://new.example/wiki".to_owned(),
+        joined_by: JoinedBy::Forge,
         ..site("acme", 20)
     };
     for _ in 0..2 {
@@ -64,6 +65,19 @@ pub async fn a_site_that_joins_again_keeps_what_was_there(Pair { one, .. }: Pair
         assert_eq!(kept.base_url, "https://new.example/wiki");
         assert_eq!(one.page(&acme, 1).await.unwrap().unwrap().version, 3);
     }
+}
+
+pub async fn what_is_added_for_another_account_than_that_of_the_site_changes_nothing(Pair { one, other }: Pair) {
+    one.join(&joining(site("acme", 1), Some("first")), 0).await.unwrap();
+    let taken = Site {
+        account: Account::parse("other").unwrap(),
+        base_url: "https://taken.example".to_owned(),
+        ..site("acme", 20)
+    };
+    other.join(&joining(taken, Some("of another")), 1_000).await.unwrap();
+    assert_eq!(one.hook_secrets(&id("acme"), 21).await.unwrap(), ["first"]);
+    let kept = one.site(&id("acme")).await.unwrap().unwrap();
+    assert_eq!((kept.account.as_str(), kept.base_url.as_str()), ("acme", "https://acme.example/wiki"));
 }
 
 pub async fn a_joining_that_comes_late_changes_nothing(Pair { one, .. }: Pair) {
@@ -85,8 +99,10 @@ pub async fn a_former_secret_is_valid_until_its_time_and_not_after(Pair { one, o
     assert_eq!(other.hook_secrets(&acme, 1_000).await.unwrap(), ["second"]);
     one.join(&joining(site("acme", 4), Some("third")), 3_000).await.unwrap();
     assert_eq!(one.hook_secrets(&acme, 500).await.unwrap(), ["third", "second"]);
+    // Who renews a credential need not know the secret.
     one.join(&joining(site("acme", 5), None), 4_000).await.unwrap();
-    assert_eq!(one.hook_secrets(&acme, 500).await.unwrap(), ["third"]);
+    assert_eq!(one.hook_secrets(&acme, 500).await.unwrap(), ["third", "second"]);
+    assert_eq!(one.hook_secrets(&acme, 3_000).await.unwrap(), ["third"]);
 }
 
 pub async fn a_connect_site_is_signed_with_its_shared_secret(Pair { one, .. }: Pair) {

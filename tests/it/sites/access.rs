@@ -57,6 +57,9 @@ async fn a_token_that_is_bound_to_accounts_knows_their_sites_alone() {
     assert_eq!(names(&all, "").await, ("abc".to_owned(), None));
     assert_eq!(names(&bound, "").await, ("ac".to_owned(), None));
     assert_eq!(names(&all, "?limit=2").await, ("ab".to_owned(), Some("b".to_owned())));
+    // A list that ended with the site of another account would name it.
+    assert_eq!(names(&bound, "?limit=1").await, ("a".to_owned(), Some("a".to_owned())));
+    assert_eq!(names(&bound, "?limit=2").await, ("ac".to_owned(), Some("c".to_owned())));
     assert_eq!(names(&bound, "?limit=2&after=b").await, ("c".to_owned(), None));
 
     for (method, path) in [
