@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{StartError, on_sqs};
 use crate::buffer::{Burier, sqs};
-use crate::config::{Access, Config, Sources, StoreOptions, load};
+use crate::config::{Config, Sources, StoreOptions, load};
 use crate::consumer::{Handler, Policy, RuleSource, Rulings};
 use crate::envelope::Clock;
 use crate::store::{self, RuleBook, Writer};
@@ -19,7 +19,7 @@ pub fn open(sources: &Sources, clock: Clock) -> Result<Handler, StartError> {
     let config = load(sources)?.config;
     logs::init(config.log.level, config.log.format);
     let grants = Arc::new(config.grants());
-    if grants.callers.is_none() && config.access != Access::OpenAnywhere {
+    if grants.callers.is_none() {
         tracing::warn!("auth.callers is empty: whoever may put into the queue may set every account");
     }
     let (writer, book) = open_store(&config, &clock)?;

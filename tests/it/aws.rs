@@ -14,5 +14,5 @@ mod callers;
 mod differential;
 mod door;
 mod openapi;
-mod template;
+pub mod template;
 mod velocity;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod faults;
 mod mapping;
+mod page_links;
 mod webhooks;
 
 use std::collections::BTreeSet;

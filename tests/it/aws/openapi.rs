@@ -89,7 +89,8 @@ fn whatever_enters_the_form_is_encoded_and_nothing_is_written_anew() {
         let templates = integration(&api, call)["requestTemplates"].as_object().unwrap();
         assert_eq!(templates.keys().collect::<Vec<_>>(), ["application/json"]);
         let template = templates["application/json"].as_str().unwrap();
-        let form = template.lines().last().unwrap();
+        let (before, form) = template.rsplit_once('\n').unwrap();
+        assert!(before.lines().all(|line| line.ends_with("##")), "an end of a line would be in the form: {before}");
         let mut left = form.to_owned();
         for encoded in ["$input.body", "$input.path('$.accountId')", "$context.extendedRequestId", "$by"] {
             let call = format!("$util.urlEncode({encoded})");

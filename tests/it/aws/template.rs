@@ -1,6 +1,6 @@
 //! What `config/aws/template.yaml` must say. cfn-lint (`make manifests`) knows AWS's own rules; these are ours.
 
-mod stack;
+pub mod stack;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,9 @@ use crate::support::cloudformation;
 use crate::support::hookcache::run;
 use crate::support::sqs::client;
 use crate::support::{Ministack, repository};
+
+/// For how long a get may be held, in seconds: `Prefer: wait`.
+const HELD_MAX_S: u64 = 60;
 
 #[test]
 fn parameters_that_contradict_each_other_are_refused_with_what_to_change() {
@@ -73,15 +76,23 @@ fn the_programs_take_the_configuration_that_the_template_gives_them() {
         assert!(consumer.grants().callers.unwrap().contains_key("arn:aws:sts::111122223333:assumed-role/upstream/*"));
 
         let (variables, command) = container(&resources, "GetTask");
-        let get = configured(variables, vec![("roles", roles_of(&command))]);
+        let get = configured(variables.clone(), vec![("roles", roles_of(&command))]);
         assert_eq!(get.roles.iter().collect::<Vec<_>>(), [Role::Get, Role::Admin]);
-        // The targets of the load balancer.
+        // The role admin writes, too.
+        assert_eq!(variables["HOOKCACHE_STORE__ACKNOWLEDGE"], acknowledge);
+        // The targets of the load balancer. A task that is killed while the store is down mends nothing.
         for (targets, port) in [("GetTargets", get.listen.port()), ("ControlTargets", get.admin_listen.port())] {
             assert_eq!(*property(&resources, &format!("{targets}.Port")), port);
-            assert_eq!(*property(&resources, &format!("{targets}.HealthCheckPath")), "/readyz");
+            assert_eq!(*property(&resources, &format!("{targets}.HealthCheckPath")), "/healthz");
         }
-        let longer_than_a_balancers = get.http.idle_timeout.as_secs() > 60;
-        assert!(longer_than_a_balancers, "a connection is closed by the load balancer first");
+        let attribute = &property(&resources, "LoadBalancer.LoadBalancerAttributes")[0];
+        assert_eq!(attribute["Key"], "idle_timeout.timeout_seconds");
+        let balancers_s: u64 = text(&attribute["Value"]).parse().unwrap();
+        assert!(balancers_s > HELD_MAX_S, "a get that is held is cut off");
+        assert!(
+            get.http.idle_timeout.as_secs() > balancers_s,
+            "a connection is to be closed by the load balancer first"
+        );
         let stop = &property(&resources, "GetTask.ContainerDefinitions")[0]["StopTimeout"];
         assert!(stop.as_u64().unwrap() >= 2 * get.http.drain_deadline.as_secs() + 13, "{stop}");
     }
@@ -93,6 +104,7 @@ fn the_programs_take_the_configuration_of_page_links_that_the_template_gives_the
     let (variables, command) = container(&resources, "PagesTask");
     let roles = roles_of(&command);
     assert_eq!(roles, "set,pages,reindex");
+    assert_eq!(*property(&resources, "HooksTargets.HealthCheckPath"), "/healthz");
     let pages = configured(variables, vec![("roles", roles)]);
     let (variables, command) = container(&resources, "GetTask");
     let admin = configured(variables, vec![("roles", roles_of(&command))]);
@@ -175,6 +187,9 @@ async fn the_queues_are_as_the_program_itself_would_make_them() {
             }
             create.send().await.expect("a queue");
             names.push(name);
+            // What waits outlives its stack; what a failed creation leaves would be in the way of the next.
+            let kept = if given.is_empty() { "RetainExceptOnCreate" } else { "Delete" };
+            assert_eq!(resources[queue]["DeletionPolicy"], kept, "{queue}");
         }
         let args = [
             "queues",
@@ -226,6 +241,10 @@ fn the_function_is_fed_as_its_code_expects() {
     // Both in the subnets, with a way to SQS.
     assert_eq!(*property(&resources, "Function.VpcConfig.SubnetIds"), "subnet-1,subnet-2");
     assert_eq!(*property(&resources, "Endpoint.ServiceName"), "com.amazonaws.eu-west-1.sqs");
+    // Its private DNS leads all of the VPC to it, so that all of the VPC is let in.
+    assert_eq!(*property(&resources, "Endpoint.PrivateDnsEnabled"), true);
+    let ingress = &property(&resources, "EndpointGroup.SecurityGroupIngress")[0];
+    assert_eq!((&ingress["CidrIp"], &ingress["FromPort"]), (&json!("0.0.0.0/0"), &json!(443)));
     assert!(template.resources(&[("SqsEndpoint", "existing")]).get("Endpoint").is_none());
     // A Redis that is there is all that there is.
     let existing = template.resources(&EXISTING);
@@ -275,6 +294,7 @@ fn an_operator_is_woken_for_dead_letters_age_errors_and_throttles() {
             ("AWS/Lambda", "Throttles", 1),
             ("AWS/ApiGateway", "5XXError", 1),
             ("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", 1),
+            ("AWS/ApplicationELB", "HTTPCode_ELB_5XX_Count", 1),
         ],
         [
             ("AWS/SQS", "ApproximateNumberOfMessagesVisible", 2),
@@ -303,7 +323,7 @@ fn an_operator_is_woken_for_dead_letters_age_errors_and_throttles() {
         }
     }
     let outputs: Vec<&String> = template.0["Outputs"].as_object().unwrap().keys().collect();
-    let wanted = ["ApiUrl", "GetUrl", "ControlUrl", "WebhooksUrl"];
+    let wanted = ["ApiUrl", "GetUrl", "ControlUrl", "WebhooksUrl", "UsagePlanId"];
     assert!(wanted.iter().all(|name| outputs.iter().any(|output| output == name)));
 }
 

@@ -1,15 +1,20 @@
 //! Redis, SQS and the function itself fail: each message is stored in the end, and none is dead-lettered for it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 
 use super::{FUNCTION_TIMEOUT, Store, over_redis, returned, set, until_deleted};
+use crate::support::hookcache::run;
 use crate::support::lambda::{Mapping, Outcome, record};
-use crate::support::sqs::client;
+use crate::support::sqs::{client, create_queues};
 use crate::support::stack::Stack;
-use crate::support::{Lambda, Redis, Staller, eventually};
+use crate::support::{Lambda, Ministack, Redis, Staller, eventually};
+
+/// Until the queue has given a message up: some rounds of a second each.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Records `0` to `count - 1`; each key is named like its record, but for one that holds up whatever it is written with.
 fn batch_with_a_stall(count: usize, stalls: usize) -> Vec<Value> {
@@ -178,4 +183,46 @@ async fn poison_that_cannot_be_dead_lettered_now_is_returned_and_the_rest_is_sto
     let lines = lambda.logged("can't be dead-lettered now", 1).await;
     assert_eq!((&lines[0]["message_id"], &lines[0]["reason"]), (&"2".into(), &"not-decodable".into()));
     assert!(lines[0]["error"].as_str().is_some_and(|error| error.contains("buffer.dead_letter_url")), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_what_the_queue_gives_up_in_an_outage_is_listed_and_stored_once_it_is_redriven() {
+    let (redis, sqs) = tokio::join!(Redis::start(), Ministack::start());
+    let sqs_client = client(&sqs.endpoint_url());
+    let queues = create_queues(&sqs_client, "webhooks", 2).await;
+    let attributes = sqs_client.set_queue_attributes().queue_url(&queues.queue_url);
+    attributes.attributes("VisibilityTimeout".into(), "1").send().await.expect("the queue takes it");
+    let mut stack = Stack { redis, sqs, queues };
+    let mut lambda = Lambda::start(&stack.function_environment()).await;
+    let mapping = Mapping::new(sqs_client.clone(), &stack.queues.queue_url, FUNCTION_TIMEOUT);
+
+    stack.redis.stop();
+    stack.put(&set("up", "acme", "k")).await;
+    let waits = async || {
+        let depth = sqs_client.get_queue_attributes().queue_url(&stack.queues.dead_letter_url);
+        let depth = depth.attribute_names(QueueAttributeName::ApproximateNumberOfMessages).send().await;
+        let attributes = depth.expect("an answer").attributes.expect("attributes");
+        attributes[&QueueAttributeName::ApproximateNumberOfMessages] != "0"
+    };
+    let (mut received, deadline) = (0, Instant::now() + GIVEN_UP_WITHIN);
+    while !waits().await {
+        assert!(Instant::now() < deadline, "it was received {received} times");
+        let round = mapping.round(&mut lambda).await;
+        assert_eq!(round.deleted, 0, "nothing is stored, and nothing is done");
+        received += round.received;
+    }
+    assert_eq!(received, 2, "as often as maxReceiveCount says");
+    stack.redis.start_again().await;
+
+    let hookcache = stack.hookcache("", &["--roles", "admin"]).await;
+    let url = hookcache.admin_url();
+    let dead_letters = |args: &[&str]| {
+        let output = run(&[&["dead-letters"], args].concat(), &[("HOOKCACHE_ADMIN_URL", &url)]);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let listed = dead_letters(&["list"]);
+    assert!(listed.contains("receive-count-exceeded"), "{listed}");
+    assert_eq!(dead_letters(&["redrive", "--all"]), "redriven: 1\n");
+    until_deleted(&mapping, &mut lambda, 1).await;
+    assert!(Store::new(&stack.redis).get("k").await.is_some());
 }
