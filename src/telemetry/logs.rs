@@ -41,7 +41,10 @@ pub fn init(level: Level, format: Format) {
 /// Like [`init`], where lines below a warning may wait for [`Lines::write`]: a function that is frozen after its answer
 /// writes them once for each batch, rather than once for each message.
 pub fn init_in_batches(level: Level, format: Format) -> Lines {
-    let lines = Lines::default();
+    let to = |lines: &[u8]| {
+        let _ = io::stderr().write_all(lines);
+    };
+    let lines = Lines { waiting: Arc::default(), to };
     start(level, format, lines.clone());
     lines
 }
@@ -70,8 +73,11 @@ fn start(level: Level, format: Format, writer: impl for<'a> MakeWriter<'a> + Sen
 }
 
 /// Lines that wait to be written. A warning never waits, nor does what came before it.
-#[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+pub struct Lines {
+    waiting: Arc<Mutex<Vec<u8>>>,
+    to: fn(&[u8]),
+}
 
 /// The writer of one line.
 pub struct Line {
@@ -82,13 +88,13 @@ pub struct Line {
 impl Lines {
     /// Writes all that wait. What can't be written is lost.
     pub fn write(&self) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = io::stderr().write_all(&waiting);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.to)(&waiting);
         waiting.clear();
     }
 
     fn add(&self, bytes: &[u8]) -> usize {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend_from_slice(bytes);
         waiting.len()
     }
@@ -137,8 +143,8 @@ mod tests {
 
     #[test]
     fn lines_wait_for_their_batch_or_a_warning_and_never_in_great_number() {
-        let lines = Lines::default();
-        let waiting = || lines.0.lock().unwrap().len();
+        let lines = Lines { waiting: Arc::default(), to: |_| () };
+        let waiting = || lines.waiting.lock().unwrap().len();
         let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("waits");
