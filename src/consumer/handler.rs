@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::apply::{Verdict, apply};
 use super::report;
@@ -26,6 +26,10 @@ const PART_MESSAGES_MAX: usize = 100;
 const SHARE_OF_TIME: u32 = 2;
 /// A batch takes no longer than this, however much time there is: a store that answers nothing must not cost minutes.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(30);
+/// Of that time, one part in so many is kept for dead letters: a store that is slow must not send poison round and round.
+const SHARE_FOR_LETTERS: u32 = 4;
+/// Dead letters that are sent together, as many as SQS takes: what was sent when the time is over is not sent again.
+const LETTERS_MAX: usize = 10;
 /// The first connection may take this long before there is anything to do. A start is given 10 seconds.
 const WARM_UP_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -40,16 +44,44 @@ pub struct Handler {
 /// The store takes nothing now.
 struct Outage(String);
 
-/// A batch, and which of its messages need not come again.
+/// A batch, and how far each of its messages is.
 struct Batch<'a> {
     messages: &'a [Delivery],
-    settled: Vec<bool>,
+    states: Vec<State>,
 }
 
-impl Batch<'_> {
+#[derive(Clone)]
+enum State {
+    Open,
+    /// It can never be stored, and is not among the dead letters yet.
+    Poison(Poison),
+    /// It need not come again.
+    Settled,
+}
+
+impl<'a> Batch<'a> {
+    fn new(messages: &'a [Delivery]) -> Self {
+        Self { messages, states: vec![State::Open; messages.len()] }
+    }
+
     fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let count = self.messages.len();
         (0..count).step_by(PART_MESSAGES_MAX).map(move |from| from..count.min(from + PART_MESSAGES_MAX))
+    }
+
+    fn poison(&self) -> Vec<(usize, Poison)> {
+        let poison = |(i, state): (usize, &State)| match state {
+            State::Poison(its) => Some((i, its.clone())),
+            State::Open | State::Settled => None,
+        };
+        self.states.iter().enumerate().filter_map(poison).collect()
+    }
+
+    /// Who must come again.
+    fn left(&self) -> Vec<MessageId> {
+        let all = self.messages.iter().zip(&self.states);
+        let left = all.filter(|(_, state)| !matches!(state, State::Settled));
+        left.map(|(message, _)| message.message_id.clone()).collect()
     }
 }
 
@@ -70,30 +102,43 @@ impl Handler {
 
     /// Stores a batch within a share of `time`, which is what its caller has left. Returns who must come again.
     pub async fn handle(&self, messages: &[Delivery], time: Duration) -> Vec<MessageId> {
-        let mut batch = Batch { messages, settled: vec![false; messages.len()] };
+        let mut batch = Batch::new(messages);
         let time = (time / SHARE_OF_TIME).min(BATCH_TIME_MAX);
-        let worked = timeout(time, self.work(&mut batch)).await;
-        let unsettled = messages.iter().zip(&batch.settled).filter(|(_, settled)| !**settled);
-        let left: Vec<MessageId> = unsettled.map(|(message, _)| message.message_id.clone()).collect();
-        let error = match worked {
+        let time_to_store = time - time / SHARE_FOR_LETTERS;
+        let began = Instant::now();
+        let stored = timeout_at(began + time_to_store, self.store(&mut batch)).await;
+        // Also in an outage of the store, to which poison is nothing.
+        let buried = timeout_at(began + time, self.bury(&mut batch)).await;
+        let left = batch.left();
+        let error = match (stored, buried) {
             // Whatever is left then has a line of its own.
-            Ok(Ok(())) => return left,
-            Ok(Err(Outage(error))) => error,
-            Err(_) => format!("not done within {} ms", time.as_millis()),
+            (Ok(Ok(())), Ok(())) => return left,
+            (Ok(Err(Outage(error))), _) => error,
+            (Err(_), _) => format!("not stored within {} ms", time_to_store.as_millis()),
+            (_, Err(_)) => format!("not dead-lettered within {} ms", time.as_millis()),
         };
         let (returned, of) = (left.len(), messages.len());
         tracing::warn!(returned, of, error, "returned to the queue, which offers them again; nothing is lost");
         left
     }
 
-    async fn work(&self, batch: &mut Batch<'_>) -> Result<(), Outage> {
+    async fn store(&self, batch: &mut Batch<'_>) -> Result<(), Outage> {
         for part in batch.parts() {
-            let rulings = self.rules.rulings().await.map_err(|error| Outage(error.to_string()))?;
+            let rulings = self.rulings().await?;
             if let Err(outage) = self.step(batch, part.clone(), &rulings).await {
                 self.one_by_one(batch, part, &rulings, outage).await?;
             }
         }
         Ok(())
+    }
+
+    /// Asks twice: the first may be told that a connection had broken while nobody looked, and that says nothing of the
+    /// store.
+    async fn rulings(&self) -> Result<Rulings, Outage> {
+        if let Ok(rulings) = self.rules.rulings().await {
+            return Ok(rulings);
+        }
+        self.rules.rulings().await.map_err(|error| Outage(error.to_string()))
     }
 
     /// The store failed. It was a connection that had broken while nobody looked, or a single message, which must not
@@ -105,7 +150,7 @@ impl Handler {
         rulings: &Rulings,
         Outage(error): Outage,
     ) -> Result<(), Outage> {
-        let left: Vec<usize> = part.filter(|&i| !batch.settled[i]).collect();
+        let left: Vec<usize> = part.filter(|&i| matches!(batch.states[i], State::Open)).collect();
         let mut took_some = false;
         for i in left {
             self.writer.check().await.map_err(|_| Outage(error.clone()))?;
@@ -117,40 +162,38 @@ impl Handler {
         if took_some { Ok(()) } else { Err(Outage(error)) }
     }
 
-    /// Applies once, and settles what can be. The error is that of messages whose outcome is not known.
+    /// Applies once. The error is that of messages whose outcome is not known.
     async fn step(&self, batch: &mut Batch<'_>, part: Range<usize>, rulings: &Rulings) -> Result<(), Outage> {
         let messages = &batch.messages[part.clone()];
         let verdicts = apply(messages, &self.writer, rulings, self.clock.now_ms()).await;
-        let (mut poison, mut outage) = (Vec::new(), None);
+        let mut outage = None;
         for ((i, message), verdict) in part.zip(messages).zip(verdicts) {
             match verdict {
                 Verdict::Done(done) => {
                     report::stored(message, &done);
-                    batch.settled[i] = true;
+                    batch.states[i] = State::Settled;
                 }
-                Verdict::Poison(its) => poison.push((i, its)),
+                Verdict::Poison(its) => batch.states[i] = State::Poison(its),
                 Verdict::Retry(retry) if retry.alone => report::put_off(message, &retry.error),
                 Verdict::Retry(retry) => outage = Some(Outage(retry.error)),
             }
         }
-        self.bury(batch, poison).await;
         outage.map_or(Ok(()), Err)
     }
 
-    async fn bury(&self, batch: &mut Batch<'_>, poison: Vec<(usize, Poison)>) {
-        if poison.is_empty() {
-            return;
-        }
-        let letters: Vec<_> = poison.iter().map(|(i, its)| (batch.messages[*i].clone(), its.clone())).collect();
-        let results = self.burier.bury(&letters).await;
-        for ((i, its), result) in poison.iter().zip(results) {
-            let message = &batch.messages[*i];
-            match result {
-                Ok(()) => {
-                    report::dead_lettered(message, its);
-                    batch.settled[*i] = true;
+    async fn bury(&self, batch: &mut Batch<'_>) {
+        for poison in batch.poison().chunks(LETTERS_MAX) {
+            let letters: Vec<_> = poison.iter().map(|(i, its)| (batch.messages[*i].clone(), its.clone())).collect();
+            let results = self.burier.bury(&letters).await;
+            for ((i, its), result) in poison.iter().zip(results) {
+                let message = &batch.messages[*i];
+                match result {
+                    Ok(()) => {
+                        report::dead_lettered(message, its);
+                        batch.states[*i] = State::Settled;
+                    }
+                    Err(error) => report::not_dead_lettered(message, its, &error),
                 }
-                Err(error) => report::not_dead_lettered(message, its, &error),
             }
         }
     }
@@ -178,9 +221,13 @@ mod tests {
 
     /// Dead letters go to a port on which nothing listens.
     fn handler(writer: Writer, book: RuleBook) -> Handler {
+        handler_with_letters_to("http://127.0.0.1:1".to_owned(), writer, book)
+    }
+
+    fn handler_with_letters_to(endpoint_url: String, writer: Writer, book: RuleBook) -> Handler {
         let queue_url = "http://127.0.0.1:1/0/queue".to_owned();
         let dead_letter_url = format!("{queue_url}-dead");
-        let endpoint_url = Some("http://127.0.0.1:1".to_owned());
+        let endpoint_url = Some(endpoint_url);
         let options = sqs::Options { queue_url, dead_letter_url, endpoint_url, ..sqs::Options::default() };
         let burier = Burier::Sqs(sqs::Burier::new(options).unwrap());
         let rules = Rules {
@@ -199,9 +246,14 @@ mod tests {
     }
 
     fn in_memory() -> (Handler, Reader) {
+        let (writer, reader, book) = store_in_memory();
+        (handler(writer, book), reader)
+    }
+
+    fn store_in_memory() -> (Writer, Reader, RuleBook) {
         let storage = Storage::given(|| Ok(Box::new(InMemoryBackend::new())));
         let (writer, reader, book) = embedded::open_on(storage, Clock::system()).unwrap();
-        (handler(Writer::Embedded(writer), RuleBook::Embedded(book)), Reader::Embedded(reader))
+        (Writer::Embedded(writer), Reader::Embedded(reader), RuleBook::Embedded(book))
     }
 
     fn over_redis(port: u16) -> Handler {
@@ -269,6 +321,20 @@ mod tests {
         for i in 0..count {
             assert!(is_stored(&reader, &format!("k{i}")).await, "{i}");
         }
+    }
+
+    #[tokio::test]
+    async fn where_nobody_takes_dead_letters_poison_takes_no_time_from_what_can_be_stored() {
+        // It is connected to, and answers nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint_url = format!("http://{}", silent.local_addr().unwrap());
+        let (writer, reader, book) = store_in_memory();
+        let handler = handler_with_letters_to(endpoint_url, writer, book);
+        let is_poison = |i: usize| i.is_multiple_of(PART_MESSAGES_MAX);
+        let body = |i| if is_poison(i) { "{}".into() } else { set("up", "a", &format!("k{i}")) };
+        let batch: Vec<Delivery> = (0..=2 * PART_MESSAGES_MAX + 1).map(|i| message(&i.to_string(), body(i))).collect();
+        assert_eq!(ids(handler.handle(&batch, Duration::from_secs(6)).await), ["0", "100", "200"]);
+        assert!(is_stored(&reader, "k99").await && is_stored(&reader, "k201").await);
     }
 
     #[tokio::test]

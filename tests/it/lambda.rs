@@ -2,6 +2,7 @@
 //! mapping.
 
 mod bad_input;
+mod deployed;
 mod faults;
 mod mapping;
 mod page_links;

@@ -7,13 +7,14 @@
 //! a command.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult, Timeouts};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value, cmd, pipe};
 use deadpool_redis::{Manager, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Options;
 use super::fault::{Fault, Reach};
@@ -30,6 +31,9 @@ const TURN_MAX: Duration = Duration::from_secs(30);
 /// A connection that was leased within this time is leased again unasked. Under load that halves the round trips of a
 /// batch; with a pause in between, a restart of Redis stays unseen.
 const UNASKED_MAX: Duration = Duration::from_secs(1);
+/// How long a connection that is asked may take to answer. A new one is made of one that takes longer: it may lead
+/// nowhere, and who leases it can wait for a connection, but not for all of `store.write_timeout` first.
+const ASKED_MAX: Duration = Duration::from_millis(500);
 
 type Pool = managed::Pool<Asking>;
 type Connection = managed::Object<Asking>;
@@ -41,6 +45,26 @@ pub(super) struct Asking {
     asks: Manager,
 }
 
+/// A connection of the pool.
+pub(super) struct Pooled {
+    connection: MultiplexedConnection,
+    leased: Leased,
+}
+
+/// When it was leased last, by both clocks: a machine that is frozen (AWS Lambda) may stop the one, and a person may set
+/// back the other.
+struct Leased(Instant, SystemTime);
+
+impl Leased {
+    fn now() -> Self {
+        Self(Instant::now(), SystemTime::now())
+    }
+
+    fn is_a_moment_ago(&self) -> bool {
+        self.0.elapsed() < UNASKED_MAX && self.1.elapsed().is_ok_and(|age| age < UNASKED_MAX)
+    }
+}
+
 impl Asking {
     fn new(primary: &Primary, response_timeout: Duration) -> Self {
         let endpoint = primary.endpoint();
@@ -50,18 +74,19 @@ impl Asking {
 }
 
 impl managed::Manager for Asking {
-    type Type = MultiplexedConnection;
+    type Type = Pooled;
     type Error = Fault;
 
-    async fn create(&self) -> Result<MultiplexedConnection, Fault> {
-        self.primary.connect(&self.config).await
+    async fn create(&self) -> Result<Pooled, Fault> {
+        Ok(Pooled { connection: self.primary.connect(&self.config).await?, leased: Leased::now() })
     }
 
-    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<Fault> {
-        if metrics.last_used() < UNASKED_MAX {
+    async fn recycle(&self, pooled: &mut Pooled, metrics: &Metrics) -> RecycleResult<Fault> {
+        let last = std::mem::replace(&mut pooled.leased, Leased::now());
+        if last.is_a_moment_ago() {
             return Ok(());
         }
-        managed::Manager::recycle(&self.asks, connection, metrics).await.map_err(|error| match error {
+        managed::Manager::recycle(&self.asks, &mut pooled.connection, metrics).await.map_err(|error| match error {
             RecycleError::Backend(error) => RecycleError::Backend(Fault::from(&error)),
             RecycleError::Message(text) => RecycleError::Message(text),
         })
@@ -93,7 +118,7 @@ impl Leases {
         let timeouts = Timeouts {
             wait: Some(options.write_timeout),
             create: Some(primary.connect_time_max()),
-            recycle: Some(options.write_timeout),
+            recycle: Some(options.write_timeout.min(ASKED_MAX)),
         };
         let pool = Pool::builder(Asking::new(primary, options.write_timeout))
             .max_size(options.write_connections)
@@ -228,7 +253,7 @@ impl Lease {
             return Err(Fault::new(Reach::Connection, "the connection was closed"));
         };
         commands.ignore_errors();
-        let replies = match commands.query_async::<Vec<RedisResult<Value>>>(&mut **connection).await {
+        let replies = match commands.query_async::<Vec<RedisResult<Value>>>(&mut connection.connection).await {
             Ok(replies) => replies,
             Err(error) => {
                 let fault = Fault::from(&error);
@@ -251,5 +276,20 @@ impl Lease {
             drop(Connection::take(connection));
             drop_idle(&self.pool);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_leased_unasked_only_where_both_clocks_say_that_it_was_leased_a_moment_ago() {
+        let Leased(now, wall) = Leased::now();
+        assert!(Leased(now, wall).is_a_moment_ago());
+        assert!(!Leased(now, wall - UNASKED_MAX).is_a_moment_ago(), "frozen together with the monotonic clock");
+        assert!(!Leased(now, wall + Duration::from_secs(3_600)).is_a_moment_ago(), "set back since");
+        tokio::time::advance(UNASKED_MAX).await;
+        assert!(!Leased(now, wall).is_a_moment_ago());
     }
 }

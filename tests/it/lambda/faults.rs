@@ -88,7 +88,7 @@ async fn when_the_time_is_over_in_mid_batch_only_what_is_not_stored_is_returned(
     let mut lambda = over_redis(staller.url(), &[("HOOKCACHE_STORE__WRITE_TIMEOUT", "60s")]).await;
     // Two parts of a batch: the second is stuck.
     let batch = batch_with_a_stall(150, 120);
-    let left = returned(lambda.invoke_within(&batch, Duration::from_secs(6)).await);
+    let left = returned(lambda.invoke_within(&batch, Duration::from_secs(8)).await);
     assert!(left.contains("120") && left.len() < batch.len(), "{left:?}");
     assert_stored(&store, &batch, &left).await;
     staller.go_on();
@@ -149,6 +149,20 @@ async fn connections_that_died_while_it_was_frozen_are_made_anew_and_nothing_is_
         assert_eq!(returned(lambda.invoke(&[record("2", &set("up", "acme", &key))]).await), BTreeSet::new());
         assert!(store.get(&key).await.is_some(), "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_alive_a_moment_ago_is_made_anew_also_where_it_is_the_rules_that_need_it() {
+    let redis = Redis::start().await;
+    let lambda = over_redis(redis.url(), &[]).await;
+    // The rules are loaded at the start, and kept for two seconds; the connection is trusted unasked for one.
+    lambda.until_idle().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(returned(lambda.invoke(&[record("1", &set("up", "acme", "k1"))]).await), BTreeSet::new());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_ne!(redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]), "0");
+    assert_eq!(returned(lambda.invoke(&[record("2", &set("up", "acme", "k2"))]).await), BTreeSet::new());
+    assert!(Store::new(&redis).get("k2").await.is_some());
 }
 
 #[tokio::test]
