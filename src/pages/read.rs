@@ -182,13 +182,15 @@ impl Pages {
     }
 
     /// What was put on the road of a page that a later read did not find goes again: that one may have dropped it by a lower
-    /// version. By the time of this read, so that it beats what was put here and nothing that was read later.
+    /// version.
     async fn take_back_if_dropped(&self, site: &Site, read: &PageRow, read_at_ms: u64) -> Result<(), Not> {
+        // Just after what was put here, which it must beat, and before all that was read later.
+        let at_ms = read_at_ms + 1;
         let now = self.registry.page(&site.id, read.page).await?;
         if now.is_none_or(|now| now.status.is_some()) {
             return Ok(());
         }
-        self.put(page::dropped(self.stamp(), &site.id, &site.account, read.page, read.version, read_at_ms)).await?;
+        self.put(page::dropped(self.stamp(), &site.id, &site.account, read.page, read.version, at_ms)).await?;
         tracing::info!(site = %site.id, page = read.page, "taken back, as the page has gone meanwhile");
         Ok(())
     }

@@ -122,13 +122,13 @@ impl Reindexer {
                 self.registry.pages(&run.site, &ids).await?.into_iter().map(|row| (row.page, row)).collect();
             let drops = rows.into_iter().filter_map(|row| {
                 let now = now.get(&row.page)?;
-                let version = match row.status {
-                    // By the time of its own read: so it beats what was put here, and nothing that was read later.
-                    Some(_) if now.status.is_none() => row.version,
-                    None if now.version > row.version => now.version,
+                let at_ms = row.last_fetch.as_ref().map_or(0, |fetched| fetched.at_ms);
+                let (version, at_ms) = match row.status {
+                    // Just after what was put here, which it must beat, and before all that was read later.
+                    Some(_) if now.status.is_none() => (row.version, at_ms + 1),
+                    None if now.version > row.version => (now.version, at_ms),
                     _ => return None,
                 };
-                let at_ms = row.last_fetch.as_ref().map_or(0, |fetched| fetched.at_ms);
                 Some(self.made_gone(target, PageRow { version, ..row }, at_ms))
             });
             let drops = drops.collect();
