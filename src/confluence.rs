@@ -148,7 +148,7 @@ pub enum FetchError {
     /// Our own limits, or the site's wish to be left alone: it was not asked. `after` is when there may be a turn.
     #[error("no request may be sent to the site for {after:?}: {why}")]
     Busy { after: Duration, why: String },
-    /// 429, 5xx, or no connection: a retry helps, not before `after`.
+    /// 408, 429, 502, 503, 504, or no connection: a retry helps, not before `after`.
     #[error("the site can't answer now: {why}")]
     Later { after: Option<Duration>, why: String },
     /// 401 or 403 for the site as a whole: its credential must be renewed.

@@ -179,7 +179,7 @@ pub struct PageRow {
     pub title: String,
     pub space_id: Option<u64>,
     pub space_key: Option<String>,
-    /// The highest that was read; 0 while nothing of it was read.
+    /// The highest that was read, and so the highest that can be on the road; 0 while nothing of it was read.
     pub version: u64,
     /// `None`: not there, or not to be seen (404). The row is kept for a while, to guard against late events.
     pub status: Option<Status>,
@@ -243,6 +243,12 @@ impl PageRow {
         }
     }
 
+    /// May something of it be stored? Yes, unless it was dropped, or never read.
+    pub fn may_be_stored(&self) -> bool {
+        let was_dropped = self.last_fetch.as_ref().is_some_and(|fetched| fetched.result == Fetched::NOT_FOUND);
+        self.status.is_some() || self.version > 0 && !was_dropped
+    }
+
     /// The same page, when a fetch that began at `at_ms` did not find it.
     pub fn gone(self, at_ms: u64) -> Self {
         let last_fetch = Some(Fetched { at_ms, result: Fetched::NOT_FOUND.to_owned() });
@@ -262,6 +268,8 @@ pub struct Fetched {
 impl Fetched {
     /// It was read, and the buffer has it.
     pub const OK: &str = "ok";
+    /// It was read, and is put on the road, or the process that was to do it died.
+    pub const ON_ITS_WAY: &str = "on-its-way";
     /// It is not there, or not to be seen.
     pub const NOT_FOUND: &str = "not-found";
 }

@@ -77,7 +77,8 @@ impl Caller {
         match status {
             429 => return Err(self.left_alone(access, told(), status)),
             503 if told().is_some() => return Err(self.left_alone(access, told(), status)),
-            408 | 500..=599 => return Err(later(format!("it answers {status}"))),
+            // Not 500: a page that the site fails at is a matter of that page, and must not keep others waiting.
+            408 | 502..=504 => return Err(later(format!("it answers {status}"))),
             _ => self.turns.answered(&access.site),
         }
         match status {

@@ -84,7 +84,7 @@ impl Pages {
     }
 
     async fn drop_pages(&self, site: &Site, rows: Vec<PageRow>) -> Result<usize, Not> {
-        let rows: Vec<PageRow> = rows.into_iter().filter(|row| row.status.is_some()).collect();
+        let rows: Vec<PageRow> = rows.into_iter().filter(PageRow::may_be_stored).collect();
         let now_ms = self.clock().now_ms();
         let drop_one =
             |row: &PageRow| page::dropped(self.stamp(), &site.id, &site.account, row.page, row.version, now_ms);

@@ -113,10 +113,13 @@ impl Pages {
         let read = PageRow::read(&found, read_at_ms);
         let (version, status) = (found.version, found.status.as_str());
         let form = self.envelope(site, found, read_at_ms).await?;
+        // Before it is put: wherever this is cut off, a drop after it is by this version, and wins.
+        self.registry.note_on_its_way(&site.id, std::slice::from_ref(&read)).await?;
         self.put(form).await?;
         self.registry.note_read(&site.id, std::slice::from_ref(&read)).await?;
         self.metrics.page_on_road_after(age);
         tracing::info!(id = job.id, site = %site.id, page = job.page, version, status, "a page is on the road");
+        self.take_back_if_dropped(site, &read, read_at_ms).await?;
         self.take_back_if_gone(site, read).await?;
         Ok(TaskDone::Stored)
     }
@@ -126,10 +129,24 @@ impl Pages {
         if !was_to_go && let Some(wait) = puts_off::late(self.age(job.at_ms)) {
             return Err(Not::Later { wait, cause: TaskPutOff::Late, why: "the page is not there yet".to_owned() });
         }
-        self.put(page::dropped(self.stamp(), &site.id, &site.account, job.page, row.version, read_at_ms)).await?;
-        self.registry.note_read(&site.id, &[row.gone(read_at_ms)]).await?;
+        self.drop_page(site, row, read_at_ms).await?;
         tracing::info!(id = job.id, site = %site.id, page = job.page, "a page is not there, or not to be seen: dropped");
         Ok(TaskDone::Dropped)
+    }
+
+    /// By the highest version that is known. A read that began before this one may bring a higher one meanwhile: then
+    /// either it finds the page dropped, or the page is dropped here by that version, too.
+    async fn drop_page(&self, site: &Site, mut row: PageRow, read_at_ms: u64) -> Result<(), Not> {
+        let mut dropped = None;
+        loop {
+            row = self.registry.page(&site.id, row.page).await?.unwrap_or(row);
+            if dropped.is_some_and(|version| version >= row.version) {
+                return Ok(());
+            }
+            dropped = Some(row.version);
+            self.put(page::dropped(self.stamp(), &site.id, &site.account, row.page, row.version, read_at_ms)).await?;
+            self.registry.note_read(&site.id, &[row.clone().gone(read_at_ms)]).await?;
+        }
     }
 
     async fn space_key(&self, access: &Access, space_id: u64, age: Duration) -> Result<Option<String>, Not> {
@@ -162,6 +179,20 @@ impl Pages {
             Ok(made) => made.map_err(|error| Not::Alone(format!("{error}: add the site again with the right one"))),
             Err(error) => Err(Not::Alone(format!("the page can't be searched: {error}"))),
         }
+    }
+
+    /// What was put on the road of a page that a later read did not find goes again: that one may have dropped it by a lower
+    /// version.
+    async fn take_back_if_dropped(&self, site: &Site, read: &PageRow, read_at_ms: u64) -> Result<(), Not> {
+        // Just after what was put here, which it must beat, and before all that was read later.
+        let at_ms = read_at_ms + 1;
+        let now = self.registry.page(&site.id, read.page).await?;
+        if now.is_none_or(|now| now.status.is_some()) {
+            return Ok(());
+        }
+        self.put(page::dropped(self.stamp(), &site.id, &site.account, read.page, read.version, at_ms)).await?;
+        tracing::info!(site = %site.id, page = read.page, "taken back, as the page has gone meanwhile");
+        Ok(())
     }
 
     /// What was put on the road for a site that went meanwhile goes again: whoever purged it may have looked before.

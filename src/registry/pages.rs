@@ -34,6 +34,16 @@ const ON_READ: &str = "ON CONFLICT (site, page) DO UPDATE SET \
         ELSE pages.fetch_result END, \
     fetch_ms = CASE WHEN excluded.fetch_ms >= COALESCE(pages.fetch_ms, 0) THEN excluded.fetch_ms ELSE pages.fetch_ms END, \
     sweep = CASE WHEN excluded.sweep > pages.sweep THEN excluded.sweep ELSE pages.sweep END";
+/// Parameters of a row in [`Registry::note_on_its_way`], beside the site.
+const WAY_PARAMETERS: usize = 3;
+/// Changes what may be behind what the road is about to have, and nothing else. A row that was brought up to a version
+/// which the road may not have is not one that was read well: whoever finds it so reads the page again.
+const ON_ITS_WAY: &str = "ON CONFLICT (site, page) DO UPDATE SET \
+    version = CASE WHEN excluded.version > pages.version THEN excluded.version ELSE pages.version END, \
+    fetch_result = excluded.fetch_result, \
+    fetch_ms = CASE WHEN excluded.fetch_ms >= COALESCE(pages.fetch_ms, 0) THEN excluded.fetch_ms ELSE pages.fetch_ms END \
+    WHERE excluded.version > pages.version \
+    OR (pages.status IS NULL AND excluded.fetch_ms >= COALESCE(pages.fetch_ms, 0))";
 const NOTE_EVENT: &str = "INSERT INTO pages (site, page, title, version, sweep, event, event_ms) \
     VALUES ($1, $2, '', 0, 0, $3, $4) ON CONFLICT (site, page) DO UPDATE SET event = excluded.event, \
     event_ms = excluded.event_ms WHERE excluded.event_ms >= COALESCE(pages.event_ms, 0)";
@@ -87,6 +97,19 @@ impl Registry {
         Ok(())
     }
 
+    /// What is about to be put on the road, before it is: whoever drops one of these pages from now on drops it by a
+    /// version that is not below the one put. That a page is there is noted by [`Registry::note_read`] alone.
+    pub async fn note_on_its_way(&self, site: &SiteId, rows: &[PageRow]) -> Result<(), Unavailable> {
+        let database = self.database().await?;
+        let rows: Vec<PageRow> = once_each(rows).into_values().collect();
+        for some in rows.chunks(BATCH_MAX) {
+            let mut values = vec![site.into()];
+            some.iter().for_each(|row| values.extend([row.page.into(), row.version.into(), fetched_ms(row).into()]));
+            of_a_site(database.write(note_on_its_way(some.len()), values).await.map(|_| ()))?;
+        }
+        Ok(())
+    }
+
     /// A fetch that failed: only `last_fetch` changes; makes the row where there is none.
     pub async fn note_failed(&self, site: &SiteId, page: u64, fetched: &Fetched) -> Result<(), Unavailable> {
         let result = clipped(&fetched.result, TEXT_CHARS_MAX);
@@ -109,7 +132,8 @@ impl Registry {
         select(self.database().await?, site, rest, values).await
     }
 
-    /// Pages that are there, and that no sweep since number `sweep` has met, from after `after`, by id.
+    /// Pages of which something may be stored ([`PageRow::may_be_stored`]), and that no sweep since number `sweep` has met,
+    /// from after `after`, by id.
     pub async fn pages_unmet(
         &self,
         site: &SiteId,
@@ -117,8 +141,9 @@ impl Registry {
         after: u64,
         limit: usize,
     ) -> Result<Vec<PageRow>, Unavailable> {
-        let rest = "page > $2 AND status IS NOT NULL AND sweep < $3 ORDER BY page LIMIT $4";
-        let values = vec![after.into(), sweep.into(), limit.into()];
+        let rest = "page > $2 AND (status IS NOT NULL OR (version > 0 AND COALESCE(fetch_result, '') <> $5)) \
+            AND sweep < $3 ORDER BY page LIMIT $4";
+        let values = vec![after.into(), sweep.into(), limit.into(), Fetched::NOT_FOUND.into()];
         select(self.database().await?, site, rest, values).await
     }
 
@@ -200,6 +225,19 @@ fn note_read(rows: usize) -> Sql {
     Sql::Made(format!(
         "INSERT INTO pages (site, page, title, space_id, space_key, version, status, sweep, fetch_result, fetch_ms, \
          read_ms) VALUES {} {ON_READ}",
+        rows.join(", ")
+    ))
+}
+
+/// `$1` is the site; the rows follow.
+fn note_on_its_way(rows: usize) -> Sql {
+    let row = |i: usize| {
+        let first = 2 + i * WAY_PARAMETERS;
+        format!("($1, ${first}, '', ${}, 0, ${}, '{}')", first + 1, first + 2, Fetched::ON_ITS_WAY)
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    Sql::Made(format!(
+        "INSERT INTO pages (site, page, title, version, sweep, fetch_ms, fetch_result) VALUES {} {ON_ITS_WAY}",
         rows.join(", ")
     ))
 }

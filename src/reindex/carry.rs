@@ -26,7 +26,7 @@ const WAIT_IN_HAND_MAX: Duration = Duration::from_secs(20);
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 /// An answer that makes no sense, this often in a row, fails the run.
 const ODD_MAX: u32 = 4;
-/// A run that waits and waits fails in the end, so that the reason is seen and a new one may begin.
+/// A run that waits and waits, or lists and lists, fails in the end, so that the reason is seen and a new one may begin.
 const AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
 /// How long a run waits for a token that comes with the next event, before it looks again.
 const TOKEN_WAIT: Duration = Duration::from_secs(60);
@@ -141,6 +141,7 @@ impl Reindexer {
     /// One step, and the place after it kept.
     async fn step(&self, held: &mut Held, put: &mut Put) -> Result<Option<End>, Trouble> {
         let run = held.run().clone();
+        self.check_list_age(&run)?;
         match held.during(self.read_some(&run, put)).await?? {
             Progress::On(next) => {
                 held.keep(Run { waiting: None, ..next.clone() }).await?;
@@ -155,6 +156,18 @@ impl Reindexer {
                 Ok(Some(End::Success(Box::new(next))))
             }
         }
+    }
+
+    /// A list that names ever new pages is never at its end.
+    fn check_list_age(&self, run: &Run) -> Result<(), Trouble> {
+        let age_ms = run.began_ms.map_or(0, |began_ms| self.clock().now_ms().saturating_sub(began_ms));
+        if run.phase == Phase::Listing && age_ms > AGE_MAX.as_millis() as u64 {
+            let (days, pages) = (AGE_MAX.as_secs() / 86_400, run.pages_seen);
+            return Err(Trouble::Hopeless(format!(
+                "the site's list of pages does not end: it has named {pages} pages in {days} days"
+            )));
+        }
+        Ok(())
     }
 
     async fn read_some(&self, run: &Run, put: &mut Put) -> Result<Progress, Trouble> {

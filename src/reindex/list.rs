@@ -89,7 +89,8 @@ impl Reindexer {
                 rows.push(row.clone());
             }
         }
-        rows.extend(self.put_pages(target, sightings, put).await?);
+        let read = self.put_pages(target, sightings, put).await?;
+        self.note_put(target, run, read, put).await?;
         rows.iter_mut().for_each(|row| row.sweep = run.number);
         self.registry.note_read(&run.site, &rows).await?;
         Ok(changed)

@@ -3,7 +3,7 @@
 //! A page's body is dropped before another page is asked for: a few large ones fill the room that the client has for them
 //! ([`outbound`](crate::outbound)), and who holds one must not wait for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -12,11 +12,11 @@ use super::carry::Target;
 use super::trouble::Trouble;
 use super::worker::Reindexer;
 use crate::buffer::AppendError;
-use crate::confluence::RemotePage;
+use crate::confluence::{FetchError, RemotePage};
 use crate::envelope::{Account, SiteId, WireForm};
 use crate::extract::NotABaseUrl;
 use crate::page;
-use crate::registry::{Fetched, JoinedBy, PageRow, SiteState};
+use crate::registry::{Fetched, JoinedBy, PageRow, Run, SiteState};
 
 /// Envelopes that are put at the same time, and their bytes: as many as one commit or a few sends take, and what is held
 /// in memory.
@@ -86,6 +86,9 @@ impl Reindexer {
         put.versions.extend(made.iter().map(|made| (made.row.page, made.row.version)));
         let (mut rows, forms): (Vec<PageRow>, Vec<WireForm>) =
             made.into_iter().map(|made| (made.row, made.form)).unzip();
+        // Before they are put: wherever this is cut off, a drop after it is by these versions, and wins.
+        let read: Vec<PageRow> = rows.iter().filter(|row| row.status.is_some()).cloned().collect();
+        self.registry.note_on_its_way(&site.id, &read).await?;
         let results = join_all(forms.into_iter().map(|form| self.road.append(form))).await;
         for (row, result) in rows.iter_mut().zip(results) {
             match result {
@@ -102,12 +105,55 @@ impl Reindexer {
         Ok(rows)
     }
 
-    /// `None` where the page has gone since it was listed: that is for the sweep.
+    /// Notes what was put. What another has noted meanwhile, and can't have known of this, is put right: a page that a later
+    /// read did not find goes again, and one that went here goes by the version that an earlier read has brought.
+    pub(super) async fn note_put(
+        &self,
+        target: &Target,
+        run: &Run,
+        mut rows: Vec<PageRow>,
+        put: &mut Put,
+    ) -> Result<(), Trouble> {
+        rows.iter_mut().for_each(|row| row.sweep = run.number);
+        while !rows.is_empty() {
+            self.registry.note_read(&run.site, &rows).await?;
+            let ids: Vec<u64> = rows.iter().map(|row| row.page).collect();
+            let now: HashMap<u64, PageRow> =
+                self.registry.pages(&run.site, &ids).await?.into_iter().map(|row| (row.page, row)).collect();
+            let drops = rows.into_iter().filter_map(|row| {
+                let now = now.get(&row.page)?;
+                let at_ms = row.last_fetch.as_ref().map_or(0, |fetched| fetched.at_ms);
+                let (version, at_ms) = match row.status {
+                    // Just after what was put here, which it must beat, and before all that was read later.
+                    Some(_) if now.status.is_none() => (row.version, at_ms + 1),
+                    None if now.version > row.version => (now.version, at_ms),
+                    _ => return None,
+                };
+                Some(self.made_gone(target, PageRow { version, ..row }, at_ms))
+            });
+            let drops = drops.collect();
+            rows = self.put(target, drops, put).await?;
+        }
+        Ok(())
+    }
+
+    /// `None` where the page has gone since it was listed, or can't be read: that is for the sweep.
     pub(super) async fn made(&self, target: &Target, sighting: Sighting) -> Result<Option<Made>, Trouble> {
         let Sighting { mut page, mut at_ms } = sighting;
         if page.body.is_none() {
-            let (Some(found), asked_ms) = self.ask_for_page(&target.access, page.id).await? else { return Ok(None) };
-            (page, at_ms) = (found, asked_ms);
+            let asked_ms = self.clock().now_ms();
+            (page, at_ms) = match self.ask_for_page(&target.access, page.id).await {
+                Ok((Some(found), asked_ms)) => (found, asked_ms),
+                Ok((None, _)) => return Ok(None),
+                // One page that can't be read must not keep the others from being read.
+                Err(FetchError::Unusable(result)) => {
+                    tracing::warn!(site = %target.site.id, page = page.id, why = result, "a page can't be read");
+                    let fetched = Fetched { at_ms: asked_ms, result };
+                    self.registry.note_failed(&target.site.id, page.id, &fetched).await?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
         if let (None, Some(space_id)) = (&page.space_key, page.space_id) {
             page.space_key = self.ask_for_space_key(&target.access, space_id).await?;

@@ -1,5 +1,7 @@
 //! The second step of a full run: pages that are known, and that the list did not name. Each is asked for by id.
 
+use std::collections::HashMap;
+
 use futures_util::{StreamExt, stream};
 
 use super::carry::{Progress, Target};
@@ -18,6 +20,11 @@ const ASKED_AT_ONCE: usize = 4;
 /// What asking for a page has come to.
 enum Asked {
     Made(Made),
+    /// It is not there, or not to be seen.
+    Gone {
+        row: PageRow,
+        at_ms: u64,
+    },
     /// It can't be read; it stays as it is.
     Unusable {
         page: u64,
@@ -34,10 +41,11 @@ impl Reindexer {
         let swept = unmet.len() as u64;
         let ask = |row: PageRow| self.ask_about(target, row);
         let mut asking = stream::iter(unmet).map(ask).buffered(ASKED_AT_ONCE);
-        let mut made = Vec::new();
+        let (mut made, mut gone) = (Vec::new(), Vec::new());
         while let Some(asked) = asking.next().await {
             match asked? {
                 Asked::Made(one) => made.push(one),
+                Asked::Gone { row, at_ms } => gone.push((row, at_ms)),
                 // One page that can't be read must not keep the others from being swept.
                 Asked::Unusable { page, fetched } => {
                     tracing::warn!(site = %run.site, page, why = fetched.result, "a page can't be read; it stays as it is");
@@ -45,9 +53,9 @@ impl Reindexer {
                 }
             }
         }
-        let mut rows = self.put(target, made, put).await?;
-        rows.iter_mut().for_each(|row| row.sweep = run.number);
-        self.registry.note_read(&run.site, &rows).await?;
+        made.extend(self.made_gone_all(target, gone).await?);
+        let rows = self.put(target, made, put).await?;
+        self.note_put(target, run, rows, put).await?;
         let bookmark = Bookmark { swept_to: last, ..bookmark };
         Ok(Progress::On(Run { cursor: Some(bookmark.write()), pages_swept: run.pages_swept + swept, ..run.clone() }))
     }
@@ -65,6 +73,19 @@ impl Reindexer {
             Some(page) => self.made(target, Sighting { page, at_ms }).await?,
             None => None,
         };
-        Ok(Asked::Made(made.unwrap_or_else(|| self.made_gone(target, row, at_ms))))
+        Ok(made.map_or(Asked::Gone { row, at_ms }, Asked::Made))
+    }
+
+    /// Envelopes that drop these pages, by the highest version that is known of each by now: it may have risen while they
+    /// were asked for.
+    async fn made_gone_all(&self, target: &Target, gone: Vec<(PageRow, u64)>) -> Result<Vec<Made>, Trouble> {
+        let ids: Vec<u64> = gone.iter().map(|(row, _)| row.page).collect();
+        let mut now: HashMap<u64, PageRow> =
+            self.registry.pages(&target.site.id, &ids).await?.into_iter().map(|row| (row.page, row)).collect();
+        let made = gone.into_iter().map(|(row, at_ms)| {
+            let row = now.remove(&row.page).unwrap_or(row);
+            self.made_gone(target, row, at_ms)
+        });
+        Ok(made.collect())
     }
 }

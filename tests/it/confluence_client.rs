@@ -231,13 +231,17 @@ async fn each_answer_says_whether_a_retry_helps() {
     stand_in.add_page(1, "p", "");
     let page = |json: &str| Odd::Text(json.to_owned());
     for (odd, want) in [
-        (Odd::Status(500), "later"),
+        (Odd::Status(408), "later"),
         (Odd::Status(502), "later"),
         (Odd::Status(503), "later"),
+        (Odd::Status(504), "later"),
         (Odd::CutOff, "later"),
         (Odd::Status(401), "unauthorized"),
         (Odd::Status(302), "unusable"),
         (Odd::Status(400), "unusable"),
+        (Odd::Status(500), "unusable"),
+        (Odd::Status(501), "unusable"),
+        (Odd::Status(505), "unusable"),
         (page("<html>Log in</html>"), "unusable"),
         (page(r#"{"id":"2","status":"current","version":{"number":1},"body":{"storage":{"value":""}}}"#), "unusable"),
         (page(r#"{"id":"1","status":"current","version":{"number":1}}"#), "unusable"),

@@ -1,5 +1,6 @@
 //! The pages worker: from a task to an envelope on the road, whatever the site does.
 
+mod drops;
 mod names;
 mod sites;
 mod stage;

@@ -71,6 +71,9 @@ fn of_known(explained: &Explained, known: &Known, stored: Option<&Stored>, unrea
             );
         }
         Some(Fetched::OK) => {}
+        Some(Fetched::ON_ITS_WAY) => {
+            return format!("It was read, and whether the buffer has it is not known; {now} reads it again.");
+        }
         Some(_) => {
             return format!("It could not be read last time (see last fetch). Mend the cause, then {now}.");
         }

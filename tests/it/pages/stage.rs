@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookcache::buffer::{self, Appender, Depth, Receipt, Taker, embedded};
 use hookcache::confluence::{self, Confluence, Credential, Product};
-use hookcache::envelope::{Account, Action, Clock, Envelope, SiteId, Stamper, wire};
+use hookcache::envelope::{Account, Action, Clock, Envelope, SiteId, Stamp, Stamper, wire};
 use hookcache::outbound::Outbound;
 use hookcache::page::Archived;
 use hookcache::pages::{Options, Pages, Parts};
@@ -14,6 +14,7 @@ use hookcache::registry::{JoinedBy, Joining, Key, PageRow, Registry, Site, SiteS
 use hookcache::source::confluence::{EventName, PageTask, What};
 use hookcache::telemetry::Metrics;
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +72,7 @@ pub struct Stage {
     /// How far the clock is ahead, milliseconds.
     ahead_ms: Arc<AtomicU64>,
     worker: Option<(CancellationToken, JoinHandle<()>)>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stage {
@@ -98,7 +99,7 @@ impl Stage {
             stamper: Stamper::new(clock_ahead(&ahead_ms)),
             ahead_ms,
             worker: None,
-            _folder: folder,
+            folder,
         };
         stage.join("acme", Product::Cloud, JoinedBy::Operator).await;
         stage
@@ -206,6 +207,16 @@ impl Stage {
         assert!(removed.iter().all(Result::is_ok));
         let envelope = wire::decode(&message.body, self.now_ms()).unwrap_or_else(|poison| panic!("{poison:?}"));
         Some(OnRoad { envelope })
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        self.stamper.stamp()
+    }
+
+    /// The registry's database, behind its back.
+    pub async fn database(&self) -> SqliteConnection {
+        let url = format!("sqlite://{}", self.folder.path().join("registry.db").display());
+        SqliteConnection::connect(&url).await.expect("the registry's file")
     }
 
     pub async fn row(&self, page: u64) -> Option<PageRow> {

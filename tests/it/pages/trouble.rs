@@ -86,32 +86,43 @@ async fn a_page_that_alone_can_not_be_used_is_dead_lettered_with_its_reason() {
     wanted.options.attempts_max = 2;
     let stage = Stage::at_work(wanted).await;
     stage.stand_in.add_page(2, "p", PAGE);
-    let odd =
-        |call: &crate::support::confluence::Call| call.path.contains("/pages/1?").then(|| Odd::Text("<html>".into()));
-    stage.stand_in.script(odd);
+    stage.stand_in.script(|call| match call.path.as_str() {
+        path if path.contains("/pages/1?") => Some(Odd::Text("<html>".into())),
+        path if path.contains("/pages/3?") => Some(Odd::Status(500)),
+        _ => None,
+    });
     stage.tell(1, EventName::PageUpdated).await;
-    stage.until_put_off("alone", 1).await;
+    stage.tell(3, EventName::PageUpdated).await;
+    stage.until_put_off("alone", 2).await;
     stage.tell(2, EventName::PageUpdated).await;
-    let letter = eventually("a dead letter", || async { stage.letters().await.pop() }).await;
-    assert_eq!(letter.reason, PoisonCode::AttemptsExhausted);
-    assert!(letter.detail.contains("not JSON"), "{}", letter.detail);
-    assert_eq!(stage.counted(r#"hookcache_pages_dead_letters_total{reason="attempts-exhausted"}"#), 1.0);
+    let letters = eventually("two dead letters", || async {
+        let letters = stage.letters().await;
+        (letters.len() == 2).then_some(letters)
+    })
+    .await;
+    assert!(letters.iter().all(|letter| letter.reason == PoisonCode::AttemptsExhausted));
+    for detail in ["not JSON", "500"] {
+        assert!(letters.iter().any(|letter| letter.detail.contains(detail)), "{detail}: {letters:?}");
+    }
+    assert_eq!(stage.counted(r#"hookcache_pages_dead_letters_total{reason="attempts-exhausted"}"#), 2.0);
     assert_eq!(stage.on_road(1).await[0].key(), "confluence:acme:page:2");
 }
 
 #[tokio::test]
 async fn where_a_site_answers_nothing_usable_no_page_is_blamed() {
-    let mut wanted = Wanted::default();
-    wanted.options.attempts_max = 2;
-    let stage = Stage::at_work(wanted).await;
-    stage.stand_in.add_page(1, "p", PAGE);
-    stage.stand_in.script(|_| Some(Odd::Status(302)));
-    stage.tell(1, EventName::PageUpdated).await;
-    // As often as a page may fail alone.
-    stage.until_put_off("alone", 2).await;
-    stage.stand_in.no_script();
-    stage.on_road(1).await;
-    assert_eq!(stage.letters().await.len(), 0);
+    for status in [302, 500] {
+        let mut wanted = Wanted::default();
+        wanted.options.attempts_max = 2;
+        let stage = Stage::at_work(wanted).await;
+        stage.stand_in.add_page(1, "p", PAGE);
+        stage.stand_in.script(move |_| Some(Odd::Status(status)));
+        stage.tell(1, EventName::PageUpdated).await;
+        // As often as a page may fail alone.
+        stage.until_put_off("alone", 2).await;
+        stage.stand_in.no_script();
+        stage.on_road(1).await;
+        assert_eq!(stage.letters().await.len(), 0);
+    }
 }
 
 #[tokio::test]

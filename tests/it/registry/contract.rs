@@ -17,6 +17,7 @@ macro_rules! every_part {
             sites::a_site_that_is_forgotten_leaves_nothing_and_nothing_comes_back,
             pages::what_is_older_never_overwrites_what_is_newer,
             pages::a_failed_fetch_hides_nothing_that_was_read,
+            pages::what_is_on_its_way_raises_the_version_and_is_not_yet_read,
             pages::a_batch_may_name_a_page_twice_and_have_any_length,
             pages::texts_of_every_kind_are_kept,
             pages::pages_come_in_parts_by_space_and_by_sweep,

@@ -44,6 +44,36 @@ pub async fn a_failed_fetch_hides_nothing_that_was_read(Pair { one, .. }: Pair) 
     assert_eq!((bare.version, bare.status, bare.title.as_str()), (0, None, ""));
 }
 
+pub async fn what_is_on_its_way_raises_the_version_and_is_not_yet_read(Pair { one, other }: Pair) {
+    let acme = joined(&one, "acme").await;
+    // A page of which nothing is known: it may be stored from now on, and is not there yet.
+    one.note_on_its_way(&acme, &[read(1, 3, 40), read(2, 3, 40)]).await.unwrap();
+    let kept = other.page(&acme, 1).await.unwrap().unwrap();
+    let expected = PageRow { version: 3, last_fetch: Some(failed(40, Fetched::ON_ITS_WAY)), ..PageRow::unread(1) };
+    assert_eq!((kept.may_be_stored(), kept), (true, expected));
+    assert_eq!(one.pages_known(&acme).await.unwrap(), 0);
+    assert_eq!(one.pages_unmet(&acme, 1, 0, 9).await.unwrap().len(), 2);
+    one.note_read(&acme, &[read(1, 3, 40)]).await.unwrap();
+    assert_eq!(one.page(&acme, 1).await.unwrap().unwrap(), read(1, 3, 40));
+
+    // What is no news changes nothing; a higher version hides that the lower one was read well, and nothing else.
+    one.note_on_its_way(&acme, &[read(1, 3, 50)]).await.unwrap();
+    assert_eq!(one.page(&acme, 1).await.unwrap().unwrap(), read(1, 3, 40));
+    one.note_on_its_way(&acme, &[read(1, 4, 30)]).await.unwrap();
+    let kept = one.page(&acme, 1).await.unwrap().unwrap();
+    assert_eq!(kept, PageRow { version: 4, last_fetch: Some(failed(40, Fetched::ON_ITS_WAY)), ..read(1, 3, 40) });
+
+    // A page that was dropped comes back, unless it was found to be gone since.
+    one.note_read(&acme, &[read(1, 4, 60).gone(60)]).await.unwrap();
+    one.note_on_its_way(&acme, &[read(1, 4, 50)]).await.unwrap();
+    assert!(!one.page(&acme, 1).await.unwrap().unwrap().may_be_stored());
+    one.note_on_its_way(&acme, &[read(1, 4, 70)]).await.unwrap();
+    assert!(one.page(&acme, 1).await.unwrap().unwrap().may_be_stored());
+    one.note_read(&acme, &[read(2, 3, 80).gone(80)]).await.unwrap();
+    let unmet = one.pages_unmet(&acme, 1, 0, 9).await.unwrap();
+    assert_eq!(unmet.iter().map(|row| row.page).collect::<Vec<_>>(), [1]);
+}
+
 pub async fn a_batch_may_name_a_page_twice_and_have_any_length(Pair { one, .. }: Pair) {
     let acme = joined(&one, "acme").await;
     let mut rows: Vec<PageRow> = (1..=350).rev().map(|page| read(page, 1, 100)).collect();
@@ -90,10 +120,11 @@ pub async fn pages_come_in_parts_by_space_and_by_sweep(Pair { one, .. }: Pair) {
         .map(|page| PageRow {
             space_key: (page % 3 != 0).then(|| "DOC".to_owned()),
             space_id: (page % 3 == 0).then_some(7),
-            status: (page != 4).then_some(Status::Trashed),
+            status: Some(Status::Trashed),
             sweep: page % 2,
             ..read(page, 1, 1)
         })
+        .map(|row| if row.page == 4 { row.gone(1) } else { row })
         .collect();
     one.note_read(&acme, &rows).await.unwrap();
     let pages = |rows: Vec<PageRow>| rows.into_iter().map(|row| row.page).collect::<Vec<_>>();

@@ -151,14 +151,18 @@ async fn what_was_put_when_its_site_was_removed_is_taken_back() {
     let worker = rig.worker();
     rig.ask(ReindexScope::Full).await;
     tokio::task::block_in_place(|| is_asked.recv()).expect("the list is asked for");
-    // Whoever removes the site has begun to, and nothing can be noted of the pages that are put meanwhile.
+    // Nothing can be noted of the pages once they are put, so that the part is read again, ...
     let mut removing = rig.database().await;
     sqlx::query("PRAGMA foreign_keys = ON").execute(&mut removing).await.expect("SQLite");
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut removing).await.expect("nobody else writes");
+    let down = "CREATE TRIGGER down BEFORE INSERT ON pages WHEN NEW.status IS NOT NULL \
+        BEGIN SELECT RAISE(ABORT, 'down'); END";
+    sqlx::query(down).execute(&mut removing).await.expect("SQLite");
     go_on.send(()).expect("it waits");
     rig.until_stored(20, 1, "current").await;
+    tokio::task::block_in_place(|| is_asked.recv()).expect("the list is asked for again");
+    // ... and meanwhile somebody removes the site.
     sqlx::query("DELETE FROM sites").execute(&mut removing).await.expect("SQLite");
-    sqlx::query("COMMIT").execute(&mut removing).await.expect("SQLite");
+    go_on.send(()).expect("it waits");
     for page in 1..=20 {
         rig.until_gone(page).await;
     }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hookcache::confluence::{Credential, Product};
-use hookcache::registry::{JoinedBy, Run, SiteState};
+use hookcache::registry::{JoinedBy, PageRow, Run, SiteState};
 use hookcache::source::confluence::ReindexScope;
 use serde_json::json;
+use sqlx::Executor;
 
 use super::rig::{DAY, Rig};
 use crate::support::confluence::{Call, Odd};
@@ -199,13 +200,98 @@ async fn a_page_that_can_not_be_read_keeps_no_other_from_being_swept() {
     rig.reindex(ReindexScope::Full).await;
     (1..=2).for_each(|page| rig.confluence.remove(page));
     rig.confluence.set_status(3, "trashed");
-    rig.confluence.script(|call| call.path.contains("/pages/1?").then(|| Odd::Text("<html>".to_owned())));
+    for odd in [Odd::Text("<html>".to_owned()), Odd::Status(500)] {
+        rig.confluence.script(move |call| call.path.contains("/pages/1?").then(|| odd.clone()));
+        rig.reindex(ReindexScope::Full).await;
+        rig.until_gone(2).await;
+        rig.until_stored(3, 1, "trashed").await;
+        let row = rig.row(1).await.expect("a row");
+        assert!(row.last_fetch.is_some_and(|fetched| fetched.result != "ok"));
+        rig.until_stored(1, 1, "current").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_list_that_can_not_be_read_alone_keeps_no_other_from_being_read() {
+    let rig = Rig::start(2).await;
+    rig.confluence.script(|call| {
+        let bare = |id: &str| {
+            json!({"id": id, "title": "Page", "status": "current", "spaceId": "7",
+                "version": {"number": 1, "createdAt": "2999-01-01T00:00:00Z"}, "body": {}})
+        };
+        match &call.path {
+            path if is_list(path) => Some(Odd::Text(json!({"results": [bare("1"), bare("2")]}).to_string())),
+            path => path.contains("/pages/1?").then_some(Odd::Status(500)),
+        }
+    });
     rig.reindex(ReindexScope::Full).await;
-    rig.until_gone(2).await;
-    rig.until_stored(3, 1, "trashed").await;
+    rig.until_stored(2, 1, "current").await;
     let row = rig.row(1).await.expect("a row");
-    assert!(row.last_fetch.is_some_and(|fetched| fetched.result != "ok"));
-    rig.until_stored(1, 1, "current").await;
+    assert!(row.status.is_none() && row.last_fetch.is_some_and(|fetched| fetched.result.contains("500")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_names_new_pages_for_ever_is_noticed() {
+    let rig = Rig::start(0).await;
+    let calls = AtomicUsize::new(0);
+    rig.confluence.script(move |call| {
+        is_list(&call.path).then(|| {
+            let n = calls.fetch_add(1, Ordering::Relaxed);
+            let page = json!({"id": (n + 1).to_string(), "title": "Page", "status": "current", "spaceId": "7",
+                "version": {"number": 1, "createdAt": "2999-01-01T00:00:00Z"},
+                "body": {"storage": {"representation": "storage", "value": ""}}});
+            let next = format!("/wiki/api/v2/pages?cursor={n}");
+            Odd::Text(json!({"results": [page], "_links": {"next": next}}).to_string())
+        })
+    });
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    eventually("some parts", async || rig.run().await.filter(|run| run.pages_seen >= 3)).await;
+    rig.let_pass(3 * DAY);
+    let run = rig.ended(number).await;
+    worker.stop().await;
+    assert!(error(&run).contains("does not end") && error(&run).contains("2 days"), "{run:?}");
+    assert_eq!(rig.registry.last_success(&rig.site).await.unwrap(), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_put_and_not_noted_is_found_to_be_gone() {
+    let rig = Rig::start(3).await;
+    let mut database = rig.database().await;
+    // As when the registry goes down, or the process dies, just after the envelopes were put.
+    let down = "CREATE TRIGGER down BEFORE INSERT ON pages WHEN NEW.status IS NOT NULL \
+        BEGIN SELECT RAISE(ABORT, 'down'); END";
+    database.execute(down).await.expect("SQLite");
+    let worker = rig.worker();
+    let number = rig.ask(ReindexScope::Full).await;
+    rig.until_stored(2, 1, "current").await;
+    rig.confluence.remove(2);
+    database.execute("DROP TRIGGER down").await.expect("SQLite");
+    rig.ended(number).await;
+    worker.stop().await;
+    rig.until_gone(2).await;
+    rig.until_stored(3, 1, "current").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_a_later_read_did_not_find_is_taken_back_by_the_list() {
+    let rig = Rig::start(3).await;
+    let (registry, site, at_ms) = (rig.registry.clone(), rig.site.clone(), rig.now_ms() + 60_000);
+    let runtime = tokio::runtime::Handle::current();
+    // The worker that reads pages after events begins later, finds nothing, and is done before the list is answered.
+    rig.confluence.script(move |call| {
+        if is_list(&call.path) {
+            let gone = [PageRow::unread(2).gone(at_ms)];
+            tokio::task::block_in_place(|| runtime.block_on(registry.note_read(&site, &gone))).expect("a registry");
+        }
+        None
+    });
+    rig.reindex(ReindexScope::Full).await;
+    // It comes behind the pages.
+    eventually("the index is told", || rig.index()).await;
+    rig.until_gone(2).await;
+    rig.until_stored(3, 1, "current").await;
+    assert_eq!(rig.row(2).await.map(|row| (row.version, row.status)), Some((1, None)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
