@@ -7,6 +7,8 @@ TOOLS := .tools
 export PATH := $(CURDIR)/$(TOOLS)/venv/bin:$(PATH)
 # Tests wait for servers more than they compute: two for each of two cores.
 TEST_THREADS ?= 4
+# A failed assertion says where and what; sixty lines of the runtime's frames would bury it.
+export RUST_BACKTRACE := 0
 
 all: test
 
