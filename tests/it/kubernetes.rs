@@ -23,14 +23,21 @@ const SETS: usize = 10;
 
 /// How a Deployment or StatefulSet starts the program.
 #[derive(Debug, Clone, Deserialize)]
-struct Start {
-    overlay: String,
-    name: String,
+pub struct Start {
+    pub overlay: String,
+    pub name: String,
+    pub command: Vec<String>,
     args: Vec<String>,
     /// `None` where a Secret has the value.
-    env: BTreeMap<String, Option<String>>,
+    pub env: BTreeMap<String, Option<String>>,
     config: String,
     probes: Vec<String>,
+    pub ports: Vec<u16>,
+    pub user: u32,
+    /// Its own, and that of its volumes.
+    pub groups: Vec<u32>,
+    /// What it may write.
+    pub volumes: Vec<String>,
 }
 
 fn script(name: &str) -> Command {
@@ -39,7 +46,7 @@ fn script(name: &str) -> Command {
     command
 }
 
-fn starts() -> Vec<Start> {
+pub fn starts() -> Vec<Start> {
     let output = script("workloads").output().expect("python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("what `workloads` prints")

@@ -20,6 +20,7 @@ mod faults;
 mod harness;
 mod hooks;
 mod http_api;
+mod image;
 mod keys;
 mod kill;
 mod kubernetes;
