@@ -35,8 +35,8 @@ COPY docs docs
 COPY src src
 RUN cargo build --locked --release --package hookcache --bin hookcache
 
-# The root of the image. ca-certificates is for SQS: all else has its authorities in the program. What dpkg and os-release
-# say is for scanners, which ask by it whether glibc has a fault.
+# The root of the image. ca-certificates is for SQS: all else has its authorities in the program. Without nsswitch.conf, glibc
+# asks DNS before /etc/hosts. What dpkg and os-release say is for scanners, which ask by it whether glibc has a fault.
 COPY LICENSE ./
 ARG SOURCE_DATE_EPOCH=0
 RUN set -eu; \

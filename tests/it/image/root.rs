@@ -157,7 +157,7 @@ fn place(copy: &Copy, from: &Path, into: &Path) {
         };
         let folder = if source.is_dir() { Some(to.as_path()) } else { to.parent() };
         fs::create_dir_all(folder.expect("below the root")).expect("it is ours");
-        succeeds(Command::new("cp").args(["--archive", "--link"]).arg(&source).arg(&to));
+        succeeds(Command::new("cp").args(["--archive", "--link", "--force"]).arg(&source).arg(&to));
     }
     if let Some((user, group)) = copy.owner.filter(|_| is_root()) {
         succeeds(Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(&to));
