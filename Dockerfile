@@ -10,7 +10,7 @@ ARG RUST=docker.io/library/rust:1.95.0-slim-bookworm
 FROM ${RUST} AS build
 WORKDIR /build
 
-# The same source makes the same program, in whatever folder.
+# No path of the builder in the program.
 RUN mkdir .cargo && printf '%s\n' \
         '[build]' \
         "rustflags = ['--remap-path-prefix=$CARGO_HOME=/cargo', '--remap-path-prefix=$PWD=/hookcache']" \
