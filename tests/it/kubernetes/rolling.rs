@@ -26,8 +26,11 @@ use service::Service;
 /// Pods of each Deployment.
 const PODS: usize = 2;
 /// Events that are accepted before an update, between two of them, and after the last.
-const EVENTS: usize = 100;
+const EVENTS: usize = 50;
 const UPDATES_LONG: usize = 5;
+/// Between two calls of one caller: they are to meet all that happens, and not to take all of a small machine.
+const PACE: Duration = Duration::from_millis(10);
+const PACE_LONG: Duration = Duration::from_millis(2);
 /// So that what a killed consumer had in hand comes back soon.
 const VISIBILITY: Duration = Duration::from_secs(10);
 /// Far more than the visibility of what a busy machine left in nobody's hand.
@@ -46,13 +49,13 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let stack = Stack::start().await;
+        let (stack, starts) = tokio::join!(Stack::start(), tokio::task::spawn_blocking(starts));
+        let starts = starts.expect("no panic");
         let mut env = vec![
             ("HOOKCACHE_BUFFER__VISIBILITY".to_owned(), format!("{}s", VISIBILITY.as_secs())),
             ("HOOKCACHE_BUFFER__WAIT".to_owned(), "1s".to_owned()),
         ];
         env.extend(stack.function_environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let starts = starts();
         let workload = |role: &str| {
             let name = format!("Deployment hookcache-{role}");
             starts.iter().find(|start| start.overlay == "production" && start.name == name).expect("a workload").clone()
@@ -133,7 +136,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_update_under_load_fails_no_call_and_loses_no_event() {
     let mut cluster = Cluster::start().await;
-    let load = Load::start(&cluster.sets, &cluster.gets);
+    let load = Load::start(&cluster.sets, &cluster.gets, PACE);
     load.until_accepted(EVENTS).await;
     cluster.update().await;
     load.until_accepted(EVENTS).await;
@@ -146,7 +149,7 @@ async fn a_rolling_update_under_load_fails_no_call_and_loses_no_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_many_rolling_updates_under_load_fail_no_call_and_lose_no_event() {
     let mut cluster = Cluster::start().await;
-    let load = Load::start(&cluster.sets, &cluster.gets);
+    let load = Load::start(&cluster.sets, &cluster.gets, PACE_LONG);
     for _ in 0..UPDATES_LONG {
         load.until_accepted(EVENTS).await;
         cluster.update().await;
@@ -161,7 +164,7 @@ async fn long_many_rolling_updates_under_load_fail_no_call_and_lose_no_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_what_a_consumer_had_in_hand_that_was_killed_after_its_grace_comes_back() {
     let mut cluster = Cluster::start().await;
-    let load = Load::start(&cluster.sets, &cluster.gets);
+    let load = Load::start(&cluster.sets, &cluster.gets, PACE_LONG);
     load.until_accepted(EVENTS).await;
     // No batch can be finished now, so what the consumers take is in their hands.
     cluster.stack.redis.pause();

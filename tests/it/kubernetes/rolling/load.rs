@@ -18,8 +18,6 @@ const WRITERS: usize = 4;
 const READERS: usize = 4;
 /// Keys of each writer, set in turn.
 const KEYS: u64 = 8;
-/// Between two calls of one caller: they are to meet all that happens, and not to take all of a small machine.
-const PAUSE: Duration = Duration::from_millis(3);
 
 /// What a writer was told to be safe.
 #[derive(Default)]
@@ -28,27 +26,47 @@ pub struct Accepted {
     pub last: BTreeMap<String, u64>,
     pub ids: Vec<String>,
     /// Gets that were answered.
-    pub gets: usize,
+    pub gets: u64,
 }
 
 pub struct Load {
     stop: CancellationToken,
     accepted: Arc<AtomicUsize>,
     writers: Vec<JoinHandle<Accepted>>,
-    readers: Vec<JoinHandle<usize>>,
+    readers: Vec<JoinHandle<u64>>,
 }
 
 impl Load {
-    pub fn start(sets: &Arc<Service>, gets: &Arc<Service>) -> Self {
-        let (stop, accepted) = (CancellationToken::new(), Arc::default());
+    /// Each caller calls again after `pause`.
+    pub fn start(sets: &Arc<Service>, gets: &Arc<Service>, pause: Duration) -> Self {
+        let (stop, accepted) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
         let begin = SystemTime::now();
         let writer = |writer| {
             let (sets, stop, accepted) = (Arc::clone(sets), stop.clone(), Arc::clone(&accepted));
-            tokio::spawn(async move { write(writer, &sets, begin, &stop, &accepted).await })
+            tokio::spawn(async move {
+                let (mut caller, mut safe) = (Caller::new(&sets), Accepted::default());
+                for number in 0.. {
+                    let id = set(&mut caller, writer, number, begin).await;
+                    safe.ids.push(id);
+                    safe.last.insert(key(writer, number), number);
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                        break;
+                    }
+                }
+                safe
+            })
         };
         let reader = |reader| {
             let (gets, stop) = (Arc::clone(gets), stop.clone());
-            tokio::spawn(async move { read(reader, &gets, &stop).await })
+            tokio::spawn(async move {
+                let (mut caller, mut answered) = (Caller::new(&gets), 0);
+                while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+                    get(&mut caller, &key(reader % WRITERS, answered)).await;
+                    answered += 1;
+                }
+                answered
+            })
         };
         let (writers, readers) = ((0..WRITERS).map(writer).collect(), (0..READERS).map(reader).collect());
         Self { stop, accepted, writers, readers }
@@ -91,43 +109,19 @@ fn key(writer: usize, number: u64) -> String {
     format!("{writer}-{}", number % KEYS)
 }
 
-/// Each event has a name and a time of its own, so that one that is sent again is no other one.
-async fn write(
-    writer: usize,
-    sets: &Service,
-    begin: SystemTime,
-    stop: &CancellationToken,
-    accepted: &AtomicUsize,
-) -> Accepted {
-    let (mut caller, mut safe) = (Caller::new(sets), Accepted::default());
-    for number in 0.. {
-        let (key, time) = (key(writer, number), begin + Duration::from_millis(number));
-        let event = json!({"accountId": "a", "flowId": "f", "webhookKeys": [key], "data": number,
-            "eventId": format!("{writer}-{number}"), "eventTime": humantime::format_rfc3339_millis(time).to_string()});
-        let answer = caller.call("POST", "/v1/set", &event.to_string()).await;
-        assert_eq!(answer.status, 202, "{}", answer.body);
-        let told: Value = serde_json::from_str(&answer.body).expect("JSON");
-        safe.ids.push(told["id"].as_str().expect("an id").to_owned());
-        safe.last.insert(key, number);
-        accepted.fetch_add(1, Ordering::Relaxed);
-        if stop.run_until_cancelled(sleep(PAUSE)).await.is_none() {
-            break;
-        }
-    }
-    safe
+/// Returns the event's id. It has a name and a time of its own, so that one that is sent again is no other one.
+async fn set(caller: &mut Caller<'_>, writer: usize, number: u64, begin: SystemTime) -> String {
+    let time = humantime::format_rfc3339_millis(begin + Duration::from_millis(number)).to_string();
+    let event = json!({"accountId": "a", "flowId": "f", "webhookKeys": [key(writer, number)], "data": number,
+        "eventId": format!("{writer}-{number}"), "eventTime": time});
+    let answer = caller.call("POST", "/v1/set", &event.to_string()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let told: Value = serde_json::from_str(&answer.body).expect("JSON");
+    told["id"].as_str().expect("an id").to_owned()
 }
 
-/// Gets what is there, and what is not yet.
-async fn read(reader: usize, gets: &Service, stop: &CancellationToken) -> usize {
-    let (mut caller, mut answered) = (Caller::new(gets), 0);
-    for number in 0.. {
-        let key = key(reader % WRITERS, number);
-        let answer = caller.call("GET", &format!("/v1/keys/{key}"), "").await;
-        assert!([200, 404].contains(&answer.status), "{}: {}", answer.status, answer.body);
-        answered += 1;
-        if stop.run_until_cancelled(sleep(PAUSE)).await.is_none() {
-            break;
-        }
-    }
-    answered
+/// It is there, or not yet.
+async fn get(caller: &mut Caller<'_>, key: &str) {
+    let answer = caller.call("GET", &format!("/v1/keys/{key}"), "").await;
+    assert!([200, 404].contains(&answer.status), "{}: {}", answer.status, answer.body);
 }

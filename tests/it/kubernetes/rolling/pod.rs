@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -13,7 +14,7 @@ use crate::kubernetes::{Start, Update};
 use crate::support::Hookcache;
 
 /// What is waited out in full is this much shorter here.
-const SHORTER: u32 = 20;
+const SHORTER: u32 = 40;
 /// When all who call a pod have learned that it goes, after it began to. Kubernetes promises no time; the policies ask for a
 /// `preStop` of 5 s.
 const ALL_LEARN_AFTER: Duration = Duration::from_secs(4);
@@ -61,8 +62,8 @@ impl Deployment {
     ) -> Self {
         assert_eq!(workload.probes[1], "/readyz", "what a new process is waited for by");
         let mut this = Self { workload, env, service, pods: Vec::new(), ends: Vec::new(), written: String::new() };
-        for _ in 0..pods {
-            this.add().await;
+        for pod in join_all((0..pods).map(|_| this.ready())).await {
+            this.add(pod).await;
         }
         this
     }
@@ -75,7 +76,8 @@ impl Deployment {
     pub async fn update(&mut self) {
         assert_eq!(self.workload.update, Update { max_surge: Some(1), max_unavailable: Some(0) });
         for _ in 0..self.pods.len() {
-            self.add().await;
+            let pod = self.ready().await;
+            self.add(pod).await;
             self.remove_oldest().await;
         }
     }
@@ -91,11 +93,15 @@ impl Deployment {
         written.lines().map(parsed).collect()
     }
 
-    /// A pod more, which gets requests as soon as it is ready.
-    async fn add(&mut self) {
+    /// One more that is ready.
+    async fn ready(&self) -> Hookcache {
         let args: Vec<&str> = self.workload.args[1..].iter().map(String::as_str).collect();
         let env: Vec<_> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let pod = Hookcache::start(&args, &env).await;
+        Hookcache::start(&args, &env).await
+    }
+
+    /// From now on it gets requests.
+    async fn add(&mut self, pod: Hookcache) {
         if let Some(service) = &self.service {
             service.join(&address(&pod)).await;
         }
