@@ -85,6 +85,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// For how long calls may run on after the stop signal.
     pub drain_deadline: Duration,
+    /// For how long after it, within that, a connection on which none runs is kept for one more.
+    pub close_delay: Duration,
 }
 
 /// What a listener serves.
@@ -140,7 +142,8 @@ struct Open {
     count: Count,
 }
 
-/// Serves a listener until the stop signal, then finishes the calls that run, then cuts what is left at the deadline.
+/// Serves a listener until the stop signal, then finishes the calls that run and those that are just being sent, then cuts
+/// what is left at the deadline.
 pub async fn run(
     listener: TcpListener,
     lanes: impl Into<Lanes>,

@@ -107,9 +107,10 @@ impl Serve {
         let memory = Memory {
             entries: size.items,
             bytes: size.bytes,
+            bytes_max: l1.bytes_max(),
             invalidations: counts.invalidations,
             epochs: counts.epochs,
-            is_coherent: standing == Standing::Told,
+            is_coherent: (standing != Standing::Unasked).then_some(standing == Standing::Told),
         };
         Some((memory, standing))
     }

@@ -81,12 +81,12 @@ impl Health {
     /// What is remembered may be out of date: why, and by how much.
     fn memory_note(&self) -> Option<String> {
         let serve = self.needs.serve.as_ref()?;
-        match serve.memory()? {
-            (_, Standing::Told) => None,
-            (_, Standing::Untold(why)) => {
-                Some(format!("get: answers may be as old as get.cache allows, as changes are not told: {why}"))
-            }
-        }
+        let why = match serve.memory()? {
+            (_, Standing::Told) => return None,
+            (_, Standing::Untold(why)) => why,
+            (_, Standing::Unasked) => "get.cache has nobody tell of them".to_owned(),
+        };
+        Some(format!("get: answers may be as old as get.cache allows, as changes are not told: {why}"))
     }
 
     async fn set(&self) -> Option<String> {

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `held` | what is in hand stays hidden, and is given back |
 //! | `settle` | removing and burying, entry by entry, until each is done |
+//! | `last` | what a take brings that runs at a stop |
 //! | `attempts` | how often a message failed on its own |
 
 mod attempts;
 mod held;
+pub mod last;
 pub mod settle;
 
 pub use attempts::{Attempts, Failures};

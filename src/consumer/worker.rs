@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff;
-use crate::buffer::work::{Attempts, Hand, Held, settle};
+use crate::buffer::work::{Attempts, Hand, Held, last, settle};
 use crate::buffer::{Delivery, TAKE_MAX, Taker};
 use crate::envelope::{Clock, Poison, PoisonCode};
 use crate::store::{Outcome, Writer};
@@ -136,12 +136,7 @@ impl Consumer {
                 permit
             };
             let Some(Ok(permit)) = stop.run_until_cancelled(ready).await else { return };
-            let taken = tokio::select! {
-                // The stop comes first: what a stop gives back must not be taken again here.
-                biased;
-                () = stop.cancelled() => return,
-                taken = self.taker.take(TAKE_MAX) => taken,
-            };
+            let Some(taken) = last::take(self.taker.take(TAKE_MAX), stop).await else { return };
             match taken {
                 Ok(batch) => {
                     if failures > 0 {

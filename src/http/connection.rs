@@ -1,4 +1,8 @@
 //! One connection, from accept to close.
+//!
+//! At the stop signal a call that runs is finished, and its answer says that it is the last. Where none runs, the client may
+//! be sending one at this very moment, and would find the connection closed with no answer; few clients may repeat a POST
+//! then. So such a connection is kept for a while, for one more call. A client that says nothing meanwhile is hardly at it.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -9,12 +13,13 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::answer::Answer;
@@ -22,7 +27,7 @@ use super::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MAX, READ_BUFFER_BY
 use super::socket::{Peer, Socket};
 use super::watch::{Watch, Watched};
 
-/// Serves a connection until it ends, or until the call that runs at the stop signal is answered.
+/// Serves a connection until it ends, or until its last call after the stop signal is answered.
 pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     // Answers are written whole; waiting for more of them only adds delay.
     let _ = stream.set_nodelay(true);
@@ -62,7 +67,11 @@ pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                     tracing::debug!("a connection was cut: slow or idle");
                     return;
                 }
-                Interrupt::Stop => Pin::new(&mut connection).graceful_shutdown(),
+                Interrupt::Stop => {
+                    watch.close();
+                    interrupts.push(sleep(shared.options.close_delay).map(|()| Interrupt::Silent).boxed());
+                }
+                Interrupt::Silent => Pin::new(&mut connection).graceful_shutdown(),
                 Interrupt::Cut => return,
             }
         }
@@ -73,8 +82,10 @@ pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 /// What ends a connection beside its client.
 enum Interrupt {
     Stalled,
-    /// After the call that runs.
+    /// After one more answer.
     Stop,
+    /// After the call that runs, if one does.
+    Silent,
     /// At once.
     Cut,
 }
@@ -112,8 +123,10 @@ impl Service<Request<Incoming>> for Calls {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let running = self.watch.call();
         let (shared, peer) = (self.shared.clone(), self.peer.clone());
-        let answered = move |answer: Answer| {
-            running.answered(answer.body().size_hint().lower());
+        let answered = move |mut answer: Answer| {
+            if running.answered(answer.body().size_hint().lower()) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(answer)
         };
         // Most calls are plain gets: their future is a fraction of one that may become any call.

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,14 +28,15 @@ pub struct Watch {
     /// How many bytes the bodies of these answers have.
     answer_bytes: AtomicU64,
     calls: AtomicUsize,
+    closes: AtomicBool,
 }
 
 impl Watch {
     pub fn new() -> Arc<Self> {
         let none = || AtomicU64::new(0);
         let (moved_ms, head_since_ms, answer_since_ms, answer_bytes) = (none(), none(), none(), none());
-        let (begin, calls) = (Instant::now(), AtomicUsize::new(0));
-        Arc::new(Self { begin, moved_ms, head_since_ms, answer_since_ms, answer_bytes, calls })
+        let (begin, calls, closes) = (Instant::now(), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { begin, moved_ms, head_since_ms, answer_since_ms, answer_bytes, calls, closes })
     }
 
     fn now_ms(&self) -> u64 {
@@ -74,6 +75,11 @@ impl Watch {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.head_since_ms.store(0, Ordering::Relaxed);
         Call(self.clone())
+    }
+
+    /// From now on each answer is the last.
+    pub fn close(&self) {
+        self.closes.store(true, Ordering::Relaxed);
     }
 
     /// Returns once the connection has been too slow or idle for too long.
@@ -122,9 +128,10 @@ impl Watch {
 pub struct Call(Arc<Watch>);
 
 impl Call {
-    /// It ends with an answer, of whose body this many bytes are to be written.
-    pub fn answered(self, body_bytes: u64) {
+    /// It ends with an answer, of whose body this many bytes are to be written. Is it the last of its connection?
+    pub fn answered(self, body_bytes: u64) -> bool {
         self.0.answers(body_bytes);
+        self.0.closes.load(Ordering::Relaxed)
     }
 }
 
@@ -210,6 +217,7 @@ mod tests {
             request_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(1),
+            close_delay: Duration::ZERO,
         }
     }
 

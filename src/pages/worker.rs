@@ -12,7 +12,7 @@ use super::batch::{Job, Work, sorted};
 use super::lanes::Lanes;
 use super::{Options, puts_off};
 use crate::backoff;
-use crate::buffer::work::{Attempts, Hand, Held, settle};
+use crate::buffer::work::{Attempts, Hand, Held, last, settle};
 use crate::buffer::{AppendError, Appender, Delivery, TAKE_MAX, Taker};
 use crate::confluence::Confluence;
 use crate::envelope::{Clock, Poison, PoisonCode, Stamp, Stamper, WireForm};
@@ -183,12 +183,7 @@ impl Pages {
                 permits
             };
             let Some(Some(permits)) = stop.run_until_cancelled(ready).await else { return };
-            let taken = tokio::select! {
-                // The stop comes first: what a stop gives back must not be taken again here.
-                biased;
-                () = stop.cancelled() => return,
-                taken = self.taker.take(permits.num_permits()) => taken,
-            };
+            let Some(taken) = last::take(self.taker.take(permits.num_permits()), stop).await else { return };
             match taken {
                 Ok(batch) => {
                     failures = 0;

@@ -68,6 +68,8 @@ pub enum Standing {
     Told,
     /// Why not.
     Untold(String),
+    /// Nobody is to tell.
+    Unasked,
 }
 
 /// What is told now and was told before, in numbers.
@@ -177,7 +179,7 @@ impl Changes {
         let sources: Vec<Arc<Telling>> = self.0.sources().iter().filter_map(Weak::upgrade).collect();
         match sources.iter().find(|telling| !telling.is_told(now_ms)) {
             Some(telling) => Standing::Untold(telling.why_silent()),
-            None if sources.is_empty() => Standing::Untold("get.cache has nobody tell of them".to_owned()),
+            None if sources.is_empty() => Standing::Unasked,
             None => Standing::Told,
         }
     }
@@ -298,8 +300,9 @@ mod tests {
     #[test]
     fn a_lease_is_good_while_its_source_tells() {
         let (changes, hands) = changes();
-        assert!(matches!(changes.standing(), Standing::Untold(_)));
+        assert_eq!(changes.standing(), Standing::Unasked);
         let source = changes.source();
+        assert!(matches!(changes.standing(), Standing::Untold(_)));
         let (lease, key) = (source.lease(), changes.hash(b"k"));
         assert!(!lease.is_good(1_000));
         let before = changes.stamp(key);

@@ -86,6 +86,7 @@ pub type OnRead = Box<dyn Fn(Duration) + Send + Sync>;
 
 struct Inner<T> {
     clock: Clock,
+    bytes_max: usize,
     stale_max: Duration,
     on_read: OnRead,
     there: Table<Kept<T>>,
@@ -122,6 +123,7 @@ impl<T: Make> L1<T> {
         let of_absent = options.bytes_max / ABSENT_PART;
         let inner = Inner {
             clock,
+            bytes_max: options.bytes_max,
             stale_max: options.stale_max,
             on_read,
             there: Table::new(options.bytes_max - of_absent),
@@ -153,6 +155,11 @@ impl<T: Make> L1<T> {
     pub fn size(&self) -> Size {
         let (there, absent) = (self.inner.there.size(), self.inner.absent.size());
         Size { items: there.items + absent.items, bytes: there.bytes + absent.bytes }
+    }
+
+    /// How much may be.
+    pub fn bytes_max(&self) -> usize {
+        self.inner.bytes_max
     }
 
     fn changes(&self) -> &Changes {

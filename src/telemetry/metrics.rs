@@ -1,6 +1,7 @@
 //! Prometheus metrics. All names, labels and buckets stand here and nowhere else.
 
 mod hooks;
+mod memory;
 mod pages;
 mod reindex;
 
@@ -18,6 +19,7 @@ use super::striped::Striped;
 use crate::envelope::PoisonCode;
 
 pub use hooks::HookOutcome;
+pub use memory::{Lookup, Memory};
 pub use pages::{PageRead, TaskDone, TaskPutOff};
 
 /// Seconds of an HTTP request or a store call: from the memory of a near machine to a timeout.
@@ -49,50 +51,6 @@ impl StoreCall {
     }
 }
 
-/// Where an answer to a get came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
-    /// An entry that was remembered.
-    Hit,
-    /// The absence of one that was remembered.
-    Absent,
-    /// The store.
-    Miss,
-    /// The store, and the next get asks it again: nobody tells of changes.
-    Bypass,
-}
-
-impl Lookup {
-    const ALL: [Self; 4] = [Self::Hit, Self::Absent, Self::Miss, Self::Bypass];
-
-    /// `None` where what is remembered is that there is nothing.
-    pub fn of_remembered<T>(entry: Option<T>) -> Self {
-        if entry.is_some() { Self::Hit } else { Self::Absent }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Absent => "absent",
-            Self::Miss => "miss",
-            Self::Bypass => "bypass",
-        }
-    }
-}
-
-/// What a memory in front of the store is like now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    pub entries: usize,
-    pub bytes: usize,
-    /// Keys that were told to have changed, since the start.
-    pub invalidations: u64,
-    /// Times that everything may have changed, since the start.
-    pub epochs: u64,
-    /// Is every change told now?
-    pub is_coherent: bool,
-}
-
 /// All metrics of one server. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Series>);
@@ -116,13 +74,7 @@ struct Series {
     /// In the order of [`StoreCall::ALL`].
     store_seconds: [Histogram; StoreCall::ALL.len()],
     store_errors: IntCounterVec,
-    /// In the order of [`Lookup::ALL`]. Hits come from all threads at once.
-    lookups: [GenericCounter<Striped>; Lookup::ALL.len()],
-    l1_entries: IntGauge,
-    l1_bytes: IntGauge,
-    l1_invalidations: IntCounter,
-    l1_epochs: IntCounter,
-    l1_coherent: IntGauge,
+    memory: memory::Series,
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
@@ -203,24 +155,7 @@ impl Metrics {
                 "Calls to the store that failed, by direction.",
                 &["call"],
             )?,
-            lookups: make.striped(
-                "hookcache_l1_lookups_total",
-                "Keys that were asked for, by where the answer came from: hit and absent (memory), miss and bypass (the \
-                 store; a bypass is not remembered, as nobody tells of changes). None without get.cache.",
-                ("result", Lookup::ALL.map(Lookup::label)),
-            )?,
-            l1_entries: make.gauge("hookcache_l1_entries", "Keys of which memory holds something.")?,
-            l1_bytes: make.gauge("hookcache_l1_bytes", "Bytes that memory holds (get.cache_max_bytes).")?,
-            l1_invalidations: make
-                .counter("hookcache_l1_invalidations_total", "Keys that the store told to have changed.")?,
-            l1_epochs: make.counter(
-                "hookcache_l1_epochs_total",
-                "Times that everything in memory went out of date: a lost connection, another primary, an emptied store.",
-            )?,
-            l1_coherent: make.gauge(
-                "hookcache_l1_coherent",
-                "1 while every change is told; 0 while answers may be as old as get.cache allows.",
-            )?,
+            memory: memory::Series::new(&make)?,
             paused: make
                 .gauge("hookcache_consumer_paused", "1 while the consumer pauses because the store is down.")?,
             pauses: make.counter("hookcache_consumer_pauses_total", "Pauses of the consumer that have begun.")?,
@@ -323,20 +258,6 @@ impl Metrics {
 
     pub fn store_error(&self, call: StoreCall) {
         self.0.store_errors.with_label_values(&[call.label()]).inc();
-    }
-
-    pub fn lookup(&self, lookup: Lookup) {
-        self.0.lookups[lookup as usize].inc();
-    }
-
-    pub fn memory(&self, memory: Memory) {
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.0.l1_entries.set(count(memory.entries));
-        self.0.l1_bytes.set(count(memory.bytes));
-        self.0.l1_coherent.set(memory.is_coherent.into());
-        for (counter, total) in [(&self.0.l1_invalidations, memory.invalidations), (&self.0.l1_epochs, memory.epochs)] {
-            counter.inc_by(total.saturating_sub(counter.get()));
-        }
     }
 
     pub fn paused(&self) {

@@ -40,6 +40,7 @@ pub fn patient() -> Options {
         request_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
         drain_deadline: Duration::from_secs(60),
+        close_delay: Duration::ZERO,
     }
 }
 
@@ -674,6 +675,34 @@ async fn at_the_stop_signal_the_call_that_runs_is_answered_and_idle_connections_
     assert!(!edge.task.is_finished());
     running.write_all(body.as_bytes()).await.unwrap();
     assert!(until_closed(&mut running).await.starts_with("HTTP/1.1 202"));
+    edge.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_on_an_idle_connection_after_the_stop_signal_is_answered_and_told_to_be_the_last() {
+    let options = Options { close_delay: Duration::from_secs(60), ..patient() };
+    let edge = Edge::with(Setup { options, ..Setup::default() }).await;
+    let (mut new, mut kept) =
+        (TcpStream::connect(edge.address).await.unwrap(), TcpStream::connect(edge.address).await.unwrap());
+    kept.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut first = [0; 1_024];
+    let length = kept.read(&mut first).await.unwrap();
+    assert!(!String::from_utf8_lossy(&first[..length]).contains("connection: close"));
+
+    edge.stop.cancel();
+    eventually("nobody listens", || async { TcpStream::connect(edge.address).await.err() }).await;
+    let body = set("a", "k", "1");
+    let head =
+        format!("POST /v1/set HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    kept.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    new.write_all(b"GET /v1/keys/none HTTP/1.1\r\n\r\n").await.unwrap();
+    for (mut connection, status) in [(kept, "202"), (new, "404")] {
+        let answer = until_closed(&mut connection).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains("\r\nconnection: close\r\n"),
+            "{answer}"
+        );
+    }
     edge.task.await.unwrap();
 }
 

@@ -1,6 +1,8 @@
 //! What `k8s/` starts is this program: by a configuration that it takes, and with metrics that alerts and dashboard ask for.
 //! What Kubernetes itself would say of it, `make manifests` says.
 
+mod rolling;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -38,6 +40,16 @@ pub struct Start {
     pub groups: Vec<u32>,
     /// What it may write.
     pub volumes: Vec<String>,
+    update: Update,
+    pre_stop_seconds: u64,
+    grace_seconds: u64,
+}
+
+/// How a rolling update goes on; `None` where the workload has no such choice.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Update {
+    max_surge: Option<u32>,
+    max_unavailable: Option<u32>,
 }
 
 fn script(name: &str) -> Command {

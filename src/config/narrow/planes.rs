@@ -26,6 +26,7 @@ pub(super) fn http(fields: &mut Fields<'_>) -> HttpOptions {
         request_timeout: fields.duration("http.request_timeout", wait),
         idle_timeout: fields.duration("http.idle_timeout", 100 * MILLISECOND..=HOUR),
         drain_deadline: fields.duration("http.drain_deadline", Duration::ZERO..=10 * MINUTE),
+        close_delay: fields.duration("http.close_delay", Duration::ZERO..=MINUTE),
     }
 }
 

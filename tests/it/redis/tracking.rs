@@ -28,6 +28,8 @@ async fn until_untold(store: &Halves) -> String {
         match store.reader.standing() {
             Standing::Told => None,
             Standing::Untold(why) => Some(why),
+            // Before the first connection.
+            Standing::Unasked => None,
         }
     })
     .await

@@ -89,6 +89,10 @@ def ports(workload):
     return {port["name"]: port["containerPort"] for port in container(workload).get("ports", [])}
 
 
+def pre_stop_seconds(workload):
+    return container(workload).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+
+
 def roles(workload, config):
     """The roles of `hookcache serve` that a workload runs; all of them where it says nothing."""
     args = container(workload).get("args", [])

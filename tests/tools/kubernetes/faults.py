@@ -221,6 +221,18 @@ def planted(overlay):
             "Prometheus at the control plane",
             lambda o: container(o.role("admin")).update(ports=[{"name": "metrics", "containerPort": 8081}]),
         ),
+        plant(
+            p.the_api_is_behind_the_ingress,
+            "page links that nobody reaches",
+            lambda o: o.of("Ingress")[0]["spec"]["rules"][0]["http"]["paths"].pop(),
+        ),
+        plant(
+            p.the_api_is_behind_the_ingress,
+            "sets that go to who gets",
+            lambda o: o.of("Ingress")[0]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(
+                name="hookcache-get"
+            ),
+        ),
         plant(p.traffic_is_denied_by_default, "an open namespace", without("NetworkPolicy", "hookcache-deny")),
         plant(
             p.traffic_is_denied_by_default,

@@ -4,7 +4,12 @@ Each policy yields what speaks against it; faults.py plants faults for each of t
 """
 
 from policies.names import every_role_runs, references_hold, secrets_are_referred_to, settings_exist
-from policies.network import namespaces_are_restricted, the_control_plane_is_closed, traffic_is_denied_by_default
+from policies.network import (
+    namespaces_are_restricted,
+    the_api_is_behind_the_ingress,
+    the_control_plane_is_closed,
+    traffic_is_denied_by_default,
+)
 from policies.pods import (
     images_are_pinned,
     it_stops_in_time,
@@ -27,6 +32,7 @@ ALL = [
     every_role_runs,
     references_hold,
     the_control_plane_is_closed,
+    the_api_is_behind_the_ingress,
     traffic_is_denied_by_default,
     scaling_is_safe,
     pods_are_spread_and_guarded,

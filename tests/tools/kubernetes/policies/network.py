@@ -1,6 +1,8 @@
 """Who reaches whom."""
 
-from documents import CONTROL, DATA, WORKLOADS, backends, component_of, pod_selector, ports, roles, title
+import json
+
+from documents import CONTROL, DATA, ROOT, WORKLOADS, backends, component_of, pod_selector, ports, roles, title
 
 # Roles that call whom they do not know: Confluence, and the public keys of its apps.
 INTERNET = {"pages", "reindex", "set"}
@@ -53,6 +55,35 @@ def the_control_plane_is_closed(overlay):
             operator = {"podSelector": {"matchLabels": {"hookcache/operator": "true"}}}
             if named & {"control", CONTROL} and any(peer != operator for peer in rule.get("from", [{}])):
                 yield f"{title(policy)}: it lets others than operators to the control plane"
+
+
+def the_api_is_behind_the_ingress(overlay):
+    """Each call of the data plane that some role answers leads to a Service of that role; a `DELETE` has `POST /v1/delete`."""
+    config = overlay.config()
+    page_links = config.get("confluence", {}).get("enabled", False)
+    calls = json.loads((ROOT / "config/openapi/data.json").read_text())["paths"]
+    for ingress in overlay.of("Ingress"):
+        rules = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+        for call in calls:
+            if not call.startswith("/v1/") or (not page_links and call.startswith(("/v1/sites/", "/v1/hooks/"))):
+                continue
+            role = "set" if call.startswith(("/v1/set", "/v1/delete", "/v1/hooks/")) else "get"
+            if role not in served_by(overlay, config, rules, call):
+                yield f"{title(ingress)}: {call} leads to nobody with the role {role}"
+
+
+def served_by(overlay, config, rules, call):
+    """Roles behind the longest path that a call fits."""
+    fits = [
+        rule
+        for rule in rules
+        if call == rule["path"] or (rule["pathType"] == "Prefix" and call.startswith(rule["path"].rstrip("/") + "/"))
+    ]
+    if not fits:
+        return []
+    service = overlay.named("Service", max(fits, key=lambda rule: len(rule["path"]))["backend"]["service"]["name"])
+    found = overlay.selected(service["spec"]["selector"]) if service else []
+    return [role for workload in found for role in roles(workload, config)]
 
 
 def traffic_is_denied_by_default(overlay):

@@ -1,11 +1,21 @@
 """What a pod may do and needs, and how it starts and stops."""
 
-from documents import CONTROL, container, defaults, pod, pod_labels, ports, selects, workloads_and
+from documents import (
+    CONTROL,
+    container,
+    defaults,
+    pod,
+    pod_labels,
+    ports,
+    pre_stop_seconds,
+    selects,
+    workloads_and,
+)
 from quantities import cpu_millis, memory_bytes, seconds
 
-# How long an append, and a webhook, may outlast its call, and giving back the drain of consumer and pages worker:
-# constants of src/app.rs, src/consumer and src/pages.
-APPENDS_SECONDS, HOOKS_SECONDS, GIVING_BACK_SECONDS = 10, 10, 3
+# How long an append, and a webhook, may outlast its call; the last take, and giving back, the drain of consumer and pages
+# worker: constants of src/app.rs, src/buffer/work, src/consumer and src/pages.
+APPENDS_SECONDS, HOOKS_SECONDS, LAST_TAKE_SECONDS, GIVING_BACK_SECONDS = 10, 10, 1, 3
 
 
 @workloads_and
@@ -91,9 +101,10 @@ def it_stops_in_time(overlay, workload):
         return seconds(config.get(section, {}).get(key, defaults()[section][key]))
 
     http, consumer = setting("http", "drain_deadline"), setting("consumer", "drain_deadline")
-    needs = http + APPENDS_SECONDS + HOOKS_SECONDS + consumer + GIVING_BACK_SECONDS + http
-    needs += setting("pages", "drain_deadline") + GIVING_BACK_SECONDS
-    sleep = container(workload).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    around = LAST_TAKE_SECONDS + GIVING_BACK_SECONDS
+    needs = http + APPENDS_SECONDS + HOOKS_SECONDS + consumer + around + http
+    needs += setting("pages", "drain_deadline") + around
+    sleep = pre_stop_seconds(workload)
     given = pod(workload).get("terminationGracePeriodSeconds", 30)
     if given < needs + sleep:
         yield f"it is killed after {given} s, and stopping may take {needs + sleep:.0f} s"
