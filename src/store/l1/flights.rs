@@ -100,7 +100,7 @@ impl<T: Make> Flight<T> {
     /// Whoever comes late must not be told something older than what they would find themselves.
     fn may_be_joined(&self, l1: &L1<T>, hash: Hash, now_ms: u64, is_told: bool) -> bool {
         let age = Duration::from_millis(now_ms.saturating_sub(self.from_ms));
-        l1.changes().is_current(hash, self.stamp) && (is_told || age <= l1.inner.stale_max)
+        l1.changes().is_current(hash, self.stamp) && (is_told || age < l1.inner.stale_max)
     }
 }
 

@@ -58,15 +58,19 @@ pub struct Size {
 }
 
 impl<I: Item> Table<I> {
+    /// `bytes_max` is for its items and itself.
     pub(super) fn new(bytes_max: usize) -> Self {
-        let sets = (bytes_max / BYTES_PER_PLACE / WAYS).next_power_of_two();
+        let count = (bytes_max / BYTES_PER_PLACE / WAYS).next_power_of_two() * WAYS;
         Self {
-            tags: (0..sets * WAYS).map(|_| AtomicU32::new(0)).collect(),
-            places: (0..sets * WAYS).map(|_| ArcSwapOption::empty()).collect(),
+            tags: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            places: (0..count).map(|_| ArcSwapOption::empty()).collect(),
             ledger: Mutex::default(),
-            bytes_max,
+            bytes_max: bytes_max.saturating_sub(count * Self::PLACE_BYTES),
         }
     }
+
+    /// What a place takes though nothing lies there.
+    const PLACE_BYTES: usize = size_of::<AtomicU32>() + size_of::<ArcSwapOption<I>>();
 
     /// Looks at the item under a key, if there is one.
     pub(super) fn look<R>(&self, hash: Hash, key: &str, look: impl FnOnce(&Arc<I>) -> R) -> Option<R> {
@@ -262,6 +266,17 @@ mod tests {
         let found = (0..5_000).filter(|n| keyed.get(&format!("key-{n}")).is_some()).count();
         assert_eq!(found, keyed.table.size().items);
         assert!(found > 0);
+    }
+
+    #[test]
+    fn its_places_count_in_its_bytes() {
+        // Just above a power of two, so that it has almost twice the places that it needs.
+        let bytes_max = (1 << 20) + (64 << 10);
+        let keyed = Keyed::new(bytes_max);
+        (0..5_000).for_each(|n| keyed.put(&format!("key-{n}"), 800, n));
+        let places = keyed.table.places.len() * (size_of::<usize>() + size_of::<u32>());
+        let size = keyed.table.size();
+        assert!(size.bytes + places <= bytes_max && size.bytes > 1 << 19, "{size:?} and {places}");
     }
 
     #[test]

@@ -298,6 +298,20 @@ async fn who_comes_after_a_change_does_not_join_a_read_from_before_it() {
 }
 
 #[tokio::test]
+async fn where_no_answer_may_be_old_nobody_joins_a_read_that_is_under_way() {
+    for (stale_max, reads) in [(Duration::ZERO, 2), (Duration::from_secs(1), 1)] {
+        let stage = Stage::with(Options { bytes_max: MIB, stale_max });
+        // Another one who should tell, and doesn't yet.
+        let _silent = stage.l1.changes().source();
+        let mut early = Box::pin(stage.find("k"));
+        assert!(futures_util::poll!(&mut early).is_pending());
+        // In the same millisecond, and yet after a write that the other one may have been too early for.
+        tokio::join!(early, stage.find("k"));
+        assert_eq!(stage.reads(), reads, "{stale_max:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_of_absent_keys_is_bounded_and_drives_out_nothing_that_is_there() {
     let stage = Stage::new();
     let (_source, lease) = stage.told();

@@ -1,9 +1,9 @@
 //! A cluster: a map of its slots, and connections to each of its primaries.
 //!
 //! The map is made from CLUSTER SLOTS, and made anew when a node says MOVED, doesn't answer, or says that the cluster
-//! is down: never by the clock, so that an idle process sends nothing; or when a tracker sees the cluster change. Whoever is sent elsewhere goes there at once, by
-//! the address that the redirect names, and doesn't wait for the new map; the nodes themselves may need a moment until
-//! all of them tell the same.
+//! is down, or when a tracker sees the cluster change: never by the clock, so that an idle process sends nothing. Whoever
+//! is sent elsewhere goes there at once, by the address that the redirect names, and doesn't wait for the new map; the
+//! nodes themselves may need a moment until all of them tell the same.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -133,10 +133,17 @@ impl Watched {
         }
     }
 
-    /// Where the primary is, as the Sentinel says that led to it the last time; `None` where it gives no answer.
-    pub(super) async fn whereabouts(&self) -> Option<Address> {
-        let sentinel = &self.sentinels[self.first.load(Ordering::Relaxed) % self.sentinels.len()];
-        self.ask_in_time(sentinel).await.ok()
+    /// Where the primary is, as the Sentinel says that led to it the last time. `None` where that one gives no answer
+    /// within this time: the next one is asked then when this is called again, and led by from there on.
+    pub(super) async fn whereabouts(&self, patience: Duration) -> Option<Address> {
+        let first = self.first.load(Ordering::Relaxed);
+        match timeout(patience, self.ask_in_time(&self.sentinels[first % self.sentinels.len()])).await {
+            Ok(Ok(address)) => Some(address),
+            Ok(Err(_)) | Err(_) => {
+                self.first.store(first.wrapping_add(1), Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     async fn ask_in_time(&self, sentinel: &Endpoint) -> Result<Address, String> {

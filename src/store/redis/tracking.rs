@@ -16,9 +16,13 @@
 //! moves on, at once; it connects again through [`Primary`], so finds where the primary is now, and moves on the epoch
 //! once more. Another view of the cluster moves on the epoch, and has the map of its slots made anew.
 //!
-//! Each primary in use has one tracker in a process, which ends with the last of the connections that read from it. A server that has no tracking,
-//! or a user who lacks `+client|tracking`, `+info` or, in a cluster, `+cluster|info`, tells nothing: it is asked again now
-//! and then, and [`Changes::standing`] says why.
+//! *Replicas.* A primary that was demoted and lives on keeps its connections, and the name that led to it may lead to the
+//! new one only a while later. So a replica is not listened to but left, again and again until the name leads to a
+//! primary; the connections that read follow, as theirs are older.
+//!
+//! Each primary in use has one tracker in a process, which ends with the last of the connections that read from it. A
+//! server that has no tracking, or a user who lacks `+client|tracking`, `+info` or, in a cluster, `+cluster|info`, tells
+//! nothing: it is asked again now and then, and [`Changes::standing`] says why.
 
 mod ears;
 
@@ -51,6 +55,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause where the server answers and refuses: an operator has to act.
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// As HELLO names it.
+const REPLICA: &str = "replica";
 
 /// All that hear of changes in a process, and what they hear. Cheap to clone.
 #[derive(Clone)]
@@ -210,6 +217,9 @@ impl Listener {
         ask(&mut connection, &track, "+client|tracking").await?;
         let asked_ms = self.news.clock.now_ms();
         let mut pulse = self.pulse(&mut connection).await?;
+        if pulse.role == REPLICA {
+            return Err(Fault::new(Reach::Server, "store.url leads to a replica"));
+        }
         if !self.ears.begin(number, Origin { server, since }, self.lease_from(asked_ms)) {
             return Ok(());
         }
@@ -241,7 +251,8 @@ impl Listener {
     async fn whereabouts(&self) -> Option<Address> {
         match &self.primary {
             Primary::Known(_) => None,
-            Primary::Watched(watched) => watched.whereabouts().await,
+            // For no longer than Redis itself may take: a lease must not run out because a Sentinel doesn't answer.
+            Primary::Watched(watched) => watched.whereabouts(self.patience).await,
         }
     }
 

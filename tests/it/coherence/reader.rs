@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::stage::Lookups;
 use crate::support::stack::series;
-use crate::support::{Hookcache, eventually, http_get};
+use crate::support::{DEADLINE, Hookcache, eventually, http_get};
 
 /// Reads between two looks at the epoch.
 const READS_PER_WINDOW: usize = 20;
@@ -26,6 +28,8 @@ pub struct Readers {
 struct Progress {
     stop: AtomicBool,
     windows: AtomicU64,
+    /// Held for each window, so that who holds it has a rest.
+    turn: Mutex<()>,
 }
 
 impl Readers {
@@ -56,6 +60,11 @@ impl Readers {
         .await;
     }
 
+    /// Ends the reads at hand; there are no others until this is dropped.
+    pub async fn rest(&self) -> impl Sized {
+        join_all(self.progress.iter().map(|progress| progress.turn.lock())).await
+    }
+
     /// How many windows were held to one epoch. Panics where a reader saw something older than before.
     pub async fn stop(self) -> u64 {
         self.progress.iter().for_each(|progress| progress.stop.store(true, Ordering::SeqCst));
@@ -79,6 +88,7 @@ impl Reader {
     async fn run(mut self, progress: Arc<Progress>) -> u64 {
         let (mut of_epoch, mut newest, mut held) = (None, HashMap::new(), 0);
         while !progress.stop.load(Ordering::SeqCst) {
+            let turn = progress.turn.lock().await;
             let before = self.epoch().await;
             let mut seen = Vec::with_capacity(READS_PER_WINDOW);
             for _ in 0..READS_PER_WINDOW {
@@ -101,6 +111,7 @@ impl Reader {
                 }
             }
             progress.windows.fetch_add(1, Ordering::SeqCst);
+            drop(turn);
             tokio::time::sleep(PAUSE).await;
         }
         held
@@ -143,6 +154,21 @@ impl Line {
         }
     }
 
+    /// Reads until the answer has this status, and where it is 200 this body. That takes no longer than half the time for
+    /// which memory believes what it was told nothing about, so that this doesn't pass for news.
+    pub async fn until(&mut self, name: &str, status: u16, body: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let seen = self.get(name).await;
+            if seen.0 == status && (status != 200 || seen.1 == body) {
+                return;
+            }
+            let of = self.stream.get_ref().peer_addr();
+            assert!(Instant::now() < deadline, "{name} at {of:?}: {seen:?}, not {status} {body}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     pub async fn get(&mut self, name: &str) -> (u16, String) {
         let request = format!("GET /v1/keys/{name} HTTP/1.1\r\nhost: test\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await.expect("it takes requests");
@@ -163,10 +189,6 @@ impl Line {
         self.stream.read_exact(&mut body).await.expect("it answers whole");
         (status, String::from_utf8(body).expect("text"))
     }
-}
-
-pub async fn read_once(get: &Hookcache, name: &str) -> Option<u64> {
-    Line::open(&get.url()).await.read(name).await
 }
 
 /// Reads so often, one key after the other.

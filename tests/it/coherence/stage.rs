@@ -6,8 +6,10 @@ use futures_util::future::join_all;
 use hookcache::envelope::Clock;
 use hookcache::store::redis::{Mode, Options, open};
 use hookcache::store::{Acknowledge, Writer};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
-use super::reader;
+use super::reader::{self, Line};
 use crate::redis::options;
 use crate::support::cluster::NODE_TIMEOUT_LONG_MS;
 use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
@@ -29,6 +31,9 @@ pub enum Fault {
     Paused,
     /// The same, and not even its system answers for it.
     Frozen,
+    /// The same, for so long that the processes give up their connections. What it was asked for meanwhile it does before
+    /// any of them listens again: keys vanish, and nobody is told.
+    Unheard,
     Emptied,
     /// A replica takes its place, and it lives on.
     Replaced,
@@ -37,12 +42,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const OF_ONE: [Self; 6] =
-        [Self::TrackersCut, Self::AllCut, Self::Paused, Self::Frozen, Self::Emptied, Self::Replaced];
-    /// Those that are over sooner.
-    pub const SOME_OF_ONE: [Self; 5] = [Self::TrackersCut, Self::AllCut, Self::Paused, Self::Emptied, Self::Replaced];
-    pub const OF_CLUSTER: [Self; 6] =
-        [Self::TrackersCut, Self::AllCut, Self::Paused, Self::Frozen, Self::Emptied, Self::SlotMoved];
+    /// One of each kind.
+    pub const SOME_OF_ONE: &[Self] =
+        &[Self::TrackersCut, Self::AllCut, Self::Paused, Self::Unheard, Self::Emptied, Self::Replaced];
+    pub const OF_ONE: &[Self] =
+        &[Self::TrackersCut, Self::AllCut, Self::Paused, Self::Frozen, Self::Unheard, Self::Emptied, Self::Replaced];
+    pub const OF_CLUSTER: &[Self] =
+        &[Self::TrackersCut, Self::AllCut, Self::Paused, Self::Frozen, Self::Unheard, Self::Emptied, Self::SlotMoved];
 }
 
 enum Servers {
@@ -123,9 +129,40 @@ impl Stage {
                 a_while.await;
                 one.resume();
             }
+            Fault::Unheard => self.unheard(one).await,
             Fault::Emptied => one.ok(&["FLUSHALL"]),
             Fault::Replaced => self.replace().await,
             Fault::SlotMoved => self.move_slot(random).await,
+        }
+    }
+
+    /// Whoever remembers a key of this primary from before finds nothing that speaks against it, but for the epoch. Waits
+    /// until nobody believes it any more; whoever reads meanwhile may forget it by chance.
+    async fn unheard(&self, one: &Redis) {
+        let unlink = |name: &String| format!("UNLINK hc:v1:k:{{}}:{name}\r\n");
+        let names = super::names();
+        let mut asks = TcpStream::connect(("127.0.0.1", one.port())).await.expect("it listens");
+        one.pause();
+        asks.write_all(names.iter().map(unlink).collect::<String>().as_bytes()).await.expect("its system takes it");
+        for get in &self.gets {
+            eventually("the loss", || async { (!coherent(get).await).then_some(()) }).await;
+        }
+        one.resume();
+        let mut gone = Vec::new();
+        let mut replies = BufReader::new(asks).lines();
+        for name in names {
+            // Others answer that the key is elsewhere.
+            if replies.next_line().await.expect("it answers").as_deref() == Some(":1") {
+                gone.push(name);
+            }
+        }
+        assert!(!gone.is_empty(), "none of the keys was there");
+        self.until_coherent().await;
+        for get in &self.gets {
+            let mut line = Line::open(&get.url()).await;
+            for name in &gone {
+                line.until(name, 404, "").await;
+            }
         }
     }
 
@@ -208,8 +245,8 @@ impl Stage {
 async fn gets(store: &[(&str, &str)]) -> Vec<Hookcache> {
     let mut env: Vec<(String, &str)> =
         store.iter().map(|(name, value)| (format!("HOOKCACHE_STORE__{name}"), *value)).collect();
-    // Long enough that no slow machine is taken for a lost connection.
-    env.push(("HOOKCACHE_STORE__READ_TIMEOUT".to_owned(), "10s"));
+    // Long enough that few slow machines are taken for a lost connection, and that one be lost takes not much longer.
+    env.push(("HOOKCACHE_STORE__READ_TIMEOUT".to_owned(), "2s"));
     env.push(("HOOKCACHE_STORE__CONNECT_TIMEOUT".to_owned(), "10s"));
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     join_all((0..PROCESSES).map(|_| Hookcache::start(&["--roles", "get"], &env))).await

@@ -8,9 +8,10 @@ use hookcache::store::{Acknowledge, Outcome, ReadError};
 use super::access::ACL;
 use super::load::{Load, assert_kept};
 use super::{halves, options, tracked, until_read, until_written};
+use crate::store_contract::changes::until_told;
 use crate::store_contract::{Halves, all_unavailable, key, now_ms, put, rules_are_set_loaded_and_unset};
 use crate::support::sentinels::{DOWN_AFTER_LONG_MS, MASTER, in_step};
-use crate::support::{Certificates, Redis, Sentinels, eventually_within};
+use crate::support::{Certificates, Redis, Sentinels, eventually, eventually_within};
 
 /// Short, so that a dead primary is replaced soon.
 const DOWN_AFTER_SHORT_MS: u32 = 3_000;
@@ -80,6 +81,33 @@ async fn a_primary_that_is_frozen_and_replaced_is_left_by_writers_and_readers() 
     until_written(&store, 2, "k").await;
     until_read(&store, "k").await;
     old.resume();
+}
+
+/// The old primary lives on as one, with all its connections: nobody reaches it to demote it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_a_reader_whose_sentinel_is_gone_hears_of_a_promotion_from_another() {
+    let mut group = Sentinels::start(DOWN_AFTER_LONG_MS).await;
+    let store = halves(&tracked(options_of(group.urls())));
+    until_written(&store, 1, "k").await;
+    until_told(&store).await;
+    let of_old = store.get("k").await.expect("it is there").version;
+    let (old, new) = (&group.servers[0], &group.servers[1]);
+    in_step(new).await;
+    old.ok(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof"]);
+    // The one that led there.
+    group.sentinels.remove(0).stop();
+    let sentinel = &group.sentinels[0];
+    let promoted = || async {
+        if group.primary_port() == Some(old.port()) {
+            sentinel.cli(&["SENTINEL", "FAILOVER", MASTER]);
+        }
+        (group.primary_port() == Some(new.port())).then_some(())
+    };
+    eventually_within(PROMOTION_MAX, "the promotion", promoted).await;
+    until_written(&halves(&options_of(group.urls())), 2, "k").await;
+    let left = || async { (store.get("k").await?.version > of_old).then_some(()) };
+    eventually("reads go to the new primary", left).await;
+    assert!(old.cli(&["ROLE"]).starts_with("master"), "it was not demoted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,13 @@
 //! Hearing of changes: lost, found again, refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use hookcache::store::redis::Options;
 use hookcache::store::{Change, Outcome, Standing, Watch};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::access::ACL;
@@ -83,13 +87,61 @@ async fn a_primary_that_becomes_a_replica_is_noticed_though_its_connections_stay
     let mut watch = store.reader.watch(&key("k"));
     redis.ok(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
     until_everything_changed(&mut watch).await;
-    until_told(&store).await;
+    until_a_replica_is_refused(&store).await;
+    assert_eq!(store.get("k").await, None, "it is read on");
     redis.ok(&["REPLICAOF", "NO", "ONE"]);
     until_everything_changed(&mut watch).await;
     until_told(&store).await;
     watch = store.reader.watch(&key("k"));
     assert_eq!(store.one(put("acme", 1, &["k"])).await, [Outcome::Written]);
     hear(&mut watch, "a write").await;
+}
+
+async fn until_a_replica_is_refused(store: &Halves) {
+    let says = "store.url leads to a replica";
+    eventually(says, || async { until_untold(store).await.contains(says).then_some(()) }).await;
+}
+
+/// A name that leads to a server, and to another one later: who came by it before stays where they are.
+struct Name {
+    url: String,
+    leads_to: Arc<AtomicU16>,
+}
+
+impl Name {
+    async fn of(redis: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("redis://{}", listener.local_addr().expect("it is bound"));
+        let leads_to = Arc::new(AtomicU16::new(redis.port()));
+        let port = Arc::clone(&leads_to);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let port = port.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+        Self { url, leads_to }
+    }
+}
+
+#[tokio::test]
+async fn a_demoted_primary_is_left_when_its_name_leads_to_the_new_one_though_nothing_breaks() {
+    let (old, new) = (Redis::start().await, Redis::start().await);
+    for (redis, time) in [(&old, 1), (&new, 2)] {
+        assert_eq!(halves(&options(&redis.url())).one(put("acme", time, &["k"])).await, [Outcome::Written]);
+    }
+    let name = Name::of(&old).await;
+    let store = started(options(&name.url)).await;
+    let of_old = store.get("k").await.expect("it is there").version;
+    old.ok(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
+    until_a_replica_is_refused(&store).await;
+    name.leads_to.store(new.port(), Ordering::SeqCst);
+    until_told(&store).await;
+    let left = || async { (store.get("k").await.expect("it is there").version > of_old).then_some(()) };
+    eventually("reads go to the new primary", left).await;
 }
 
 #[tokio::test]
