@@ -18,10 +18,6 @@ use hookcache::function;
 use hookcache::function::consumer::{self, Consumer};
 use lambda_runtime::{LambdaEvent, service_fn};
 
-/// A seventh of the CPU of a batch went to the system's allocator (`benches/lambda.rs`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// One thread: a function mostly has less than one core.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

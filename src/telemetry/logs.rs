@@ -9,9 +9,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Metadata;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that wait are written once they are so many bytes.
 const WAITING_BYTES_MAX: usize = 64 << 10;
@@ -53,7 +54,7 @@ fn start(level: Level, format: Format, writer: impl for<'a> MakeWriter<'a> + Sen
     let level = filter(level);
     // Libraries log at `warn` at least: their `info` is of no use to an operator.
     let libraries = level.min(LevelFilter::WARN);
-    let filter = EnvFilter::new(format!("{libraries},hookcache={level}"));
+    let targets = Targets::new().with_default(libraries).with_target("hookcache", level);
     let terminal = io::stderr().is_terminal();
     let json = match format {
         Format::Auto => !terminal,
@@ -63,12 +64,13 @@ fn start(level: Level, format: Format, writer: impl for<'a> MakeWriter<'a> + Sen
     // A line that can't be written is lost. By default it would be complained of on stderr, which panics where it is
     // stderr that nobody reads any more, in the middle of whatever wanted to log.
     let builder = tracing_subscriber::fmt().log_internal_errors(false);
-    let builder = builder.with_env_filter(filter).with_writer(writer).with_ansi(terminal);
+    let builder = builder.with_max_level(level).with_writer(writer).with_ansi(terminal);
     // It fails only where logging was started before, which a test process may do.
     let _ = if json {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        builder.finish().with(targets).try_init()
     } else {
-        builder.try_init()
+        builder.finish().with(targets).try_init()
     };
 }
 
