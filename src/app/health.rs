@@ -61,6 +61,12 @@ impl Health {
 
     /// Why some role of this process can't do its work now, and what is worth knowing where it can.
     pub async fn readiness(&self) -> Readiness {
+        let readiness = self.judged().await;
+        self.metrics.ready(readiness.reasons.is_empty());
+        readiness
+    }
+
+    async fn judged(&self) -> Readiness {
         if self.stopping.is_cancelled() {
             return Readiness { reasons: vec!["this process is stopping".to_owned()], notes: Vec::new() };
         }

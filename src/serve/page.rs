@@ -87,6 +87,18 @@ impl Ready {
         Page { not_modified, max_age_seconds, payload, texts, ends: self.ends }
     }
 
+    /// What is left to say to a reader that has this version already.
+    pub(super) fn without_payload(&self) -> Self {
+        let texts = self.piece[..self.texts_end()].into();
+        Self {
+            account: self.account.clone(),
+            expires_at_ms: self.expires_at_ms,
+            piece: texts,
+            ends: self.ends,
+            large: None,
+        }
+    }
+
     /// Another answer about the same entry: with a tag, a date and a payload of its own.
     pub(super) fn retold(
         &self,

@@ -75,6 +75,7 @@ struct Series {
     store_seconds: [Histogram; StoreCall::ALL.len()],
     store_errors: IntCounterVec,
     memory: memory::Series,
+    ready: Gauge,
     paused: IntGauge,
     pauses: IntCounter,
     reloads: IntCounterVec,
@@ -156,6 +157,11 @@ impl Metrics {
                 &["call"],
             )?,
             memory: memory::Series::new(&make)?,
+            ready: make.float(
+                "hookcache_ready",
+                "1 where /readyz has said last that every role of the process can do its work, or else 0; NaN where \
+                 nobody has asked it yet.",
+            )?,
             paused: make
                 .gauge("hookcache_consumer_paused", "1 while the consumer pauses because the store is down.")?,
             pauses: make.counter("hookcache_consumer_pauses_total", "Pauses of the consumer that have begun.")?,
@@ -172,6 +178,7 @@ impl Metrics {
         let build = make.gauges("hookcache_build_info", "1, with the version as a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         series.buffer_oldest_age.set(f64::NAN);
+        series.ready.set(f64::NAN);
         series.begin_at_zero();
         Ok(Self(Arc::new(series)))
     }
@@ -258,6 +265,10 @@ impl Metrics {
 
     pub fn store_error(&self, call: StoreCall) {
         self.0.store_errors.with_label_values(&[call.label()]).inc();
+    }
+
+    pub fn ready(&self, is_ready: bool) {
+        self.0.ready.set(f64::from(u8::from(is_ready)));
     }
 
     pub fn paused(&self) {

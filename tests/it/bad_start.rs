@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::client::try_send;
 use crate::support::hookcache::{PROGRAM, run};
+use crate::support::stack::series;
 use crate::support::{DEADLINE, Hookcache, Ministack, Redis, TempDir, eventually, free_port, http_get, http_post};
 
 /// `serve` on free ports, to its end. A start that should be refused and isn't is ended, with another exit code.
@@ -147,6 +148,9 @@ async fn without_redis_it_starts_says_why_it_is_not_ready_and_becomes_ready_with
     .await;
     assert!(told.contains("get") && told.contains("consume") && told.contains("store.url"), "{told}");
     assert!(!told.contains("set:"), "the buffer is there: {told}");
+    let is_ready =
+        async || series(&http_get(&format!("{}/metrics", hookcache.admin_url())).await.text(), "hookcache_ready");
+    assert_eq!(is_ready().await, Some(0.0));
     // A set is safe all the same, and a get is no miss.
     let body = r#"{"accountId":"a","flowId":"f","webhookKeys":["k"],"data":"kept"}"#;
     assert_eq!(http_post(&format!("{}/v1/set", hookcache.url()), body).await.status, 202);
@@ -155,6 +159,7 @@ async fn without_redis_it_starts_says_why_it_is_not_ready_and_becomes_ready_with
 
     redis.start_again().await;
     eventually("ready", || async { (http_get(&ready).await.status == 200).then_some(()) }).await;
+    assert_eq!(is_ready().await, Some(1.0));
     let read = || async { Some(http_get(&key).await).filter(|reply| reply.text() == "\"kept\"") };
     eventually("what was set before is readable", read).await;
 }

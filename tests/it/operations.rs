@@ -131,6 +131,7 @@ async fn the_metrics_page_has_every_family_and_no_account_or_key() {
             ("hookcache_l1_bytes", "gauge"),
             ("hookcache_l1_bytes_max", "gauge"),
             ("hookcache_l1_coherent", "gauge"),
+            ("hookcache_ready", "gauge"),
             ("hookcache_consumer_paused", "gauge"),
             ("hookcache_consumer_pauses_total", "counter"),
             ("hookcache_pages_queue_messages", "gauge"),

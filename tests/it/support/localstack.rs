@@ -3,12 +3,12 @@
 //! It checks no signature and names no caller, so a stage variable stands in for the ARN.
 
 use std::ffi::OsString;
-use std::process::Command;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 use super::cloudformation::{self, Stack};
 use super::process::{Process, Recipe};
@@ -35,7 +35,8 @@ impl LocalStack {
     /// Installs it where it is missing, which takes a while.
     pub async fn start() -> Self {
         let install = repository().join("tests/tools/install-localstack");
-        let installed = Command::new(&install).status().expect("bash");
+        // Whoever starts others at the same time goes on looking after them.
+        let installed = Command::new(&install).status().await.expect("bash");
         assert!(installed.success(), "{} failed", install.display());
         let (port, folder) = (free_port(), TempDir::new().expect("a temporary folder"));
         let env = [
