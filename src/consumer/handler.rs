@@ -257,6 +257,11 @@ mod tests {
     }
 
     fn over_redis(port: u16) -> Handler {
+        let (writer, book) = store_in_redis(port);
+        handler(writer, book)
+    }
+
+    fn store_in_redis(port: u16) -> (Writer, RuleBook) {
         let options = redis::Options {
             mode: Mode::Standalone { url: format!("redis://127.0.0.1:{port}") },
             username_file: None,
@@ -271,7 +276,7 @@ mod tests {
             tracking: redis::Tracking::Off,
         };
         let (writer, _, book) = redis::open(&options, Clock::system()).unwrap();
-        handler(Writer::Redis(writer), RuleBook::Redis(book))
+        (Writer::Redis(writer), RuleBook::Redis(book))
     }
 
     fn message(name: &str, body: impl Into<Bytes>) -> Delivery {
@@ -335,6 +340,20 @@ mod tests {
         let batch: Vec<Delivery> = (0..=2 * PART_MESSAGES_MAX + 1).map(|i| message(&i.to_string(), body(i))).collect();
         assert_eq!(ids(handler.handle(&batch, Duration::from_secs(6)).await), ["0", "100", "200"]);
         assert!(is_stored(&reader, "k99").await && is_stored(&reader, "k201").await);
+    }
+
+    #[tokio::test]
+    async fn poison_that_was_found_is_sent_to_the_dead_letters_also_where_the_store_then_fails() {
+        let letters = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint_url = format!("http://{}", letters.local_addr().unwrap());
+        // The rules can be had, so that the batch is looked at; nothing can be written.
+        let ((writer, _), (_, _, book)) = (store_in_redis(1), store_in_memory());
+        let handler = handler_with_letters_to(endpoint_url, writer, book);
+        let batch = [message("not-ours", "{}"), message("1", set("up", "a", "one"))];
+        tokio::select! {
+            asked = letters.accept() => drop(asked.unwrap()),
+            left = handler.handle(&batch, MINUTE) => panic!("nobody was asked to take the poison; returned: {left:?}"),
+        }
     }
 
     #[tokio::test]
