@@ -158,7 +158,7 @@ impl App {
         let ingest = ingest(&config, &places, &live, &metrics, &clock);
         let joint = Joint { config: &config, places: &places, metrics: &metrics, clock: &clock, broken: &broken };
         let hooks = page_links::hooks(&joint);
-        let workers = Workers::of(config.threads).map_err(StartError::Threads)?;
+        let workers = Workers::start(config.threads.own()).map_err(StartError::Threads)?;
         let data = Lanes::on(&workers, || {
             let serve = serve.as_ref().map(Serve::for_this_runtime);
             let links = page_links::links(&config, serve.as_ref());

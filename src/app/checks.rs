@@ -13,7 +13,6 @@ use super::places::{uses_buffer, uses_page_links, uses_store};
 use crate::buffer::sqs;
 use crate::config::{BufferOptions, Cache, Config, Role, StoreOptions};
 use crate::doctor::{self, Finding, Severity, Sheet, local};
-use crate::http::Workers;
 use crate::registry::inspect::{Inspected, State, inspect};
 use crate::store::redis;
 
@@ -201,7 +200,9 @@ fn no_answer(patience: Duration) -> String {
 fn here(config: &Config) -> Vec<Finding> {
     let backend_connections = match &config.store {
         // One reader for each thread that serves gets, and one for the probes.
-        StoreOptions::Redis(options) => options.read_connections * (Workers::count() + 1) + options.write_connections,
+        StoreOptions::Redis(options) => {
+            options.read_connections * (config.threads.own() + 1) + options.write_connections
+        }
         #[cfg(feature = "embedded")]
         StoreOptions::Embedded(_) => 0,
     };

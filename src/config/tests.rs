@@ -138,7 +138,10 @@ fn a_wrong_value_is_refused_with_its_key_what_it_was_and_what_is_allowed() {
             at("listen", "was \"localhost\", must be address:port, such as 127.0.0.1:8080 or [::]:8080"),
         ),
         ("listen = 8080", at("listen", "was 8080, must be a text in quotes")),
-        ("[http]\nthreads = \"own\"", at("http.threads", "was \"own\", must be \"per-core\" or \"shared\"")),
+        (
+            "[http]\nthreads = \"own\"",
+            at("http.threads", "was \"own\", must be \"auto\" or \"per-core\" or \"shared\""),
+        ),
         ("data_dir = \"\"", at("data_dir", "was \"\", must be the path of a folder")),
         (
             "roles = [\"get\", \"sett\"]",

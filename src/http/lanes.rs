@@ -19,19 +19,34 @@ use super::Plane;
 /// On which threads the data plane's connections are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// On one for each core, with a runtime of its own.
+    /// On threads of their own, a runtime each: one less than there are cores, and one at least. The kernel's part of a
+    /// get, the store and whatever else runs beside it need the other core, and a few threads that are busy sleep and wake
+    /// less often than many that are not.
+    Auto,
+    /// On one for each core.
     PerCore,
     /// On those of the runtime that runs everything else.
     Shared,
 }
 
 impl Threads {
-    pub const ALL: [Self; 2] = [Self::PerCore, Self::Shared];
+    pub const ALL: [Self; 3] = [Self::Auto, Self::PerCore, Self::Shared];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::PerCore => "per-core",
             Self::Shared => "shared",
+        }
+    }
+
+    /// How many of their own, on this machine: of the cores that this process may use.
+    pub fn own(self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self {
+            Self::Auto => cores.saturating_sub(1).max(1),
+            Self::PerCore => cores,
+            Self::Shared => 0,
         }
     }
 }
@@ -48,21 +63,9 @@ struct Worker {
 }
 
 impl Workers {
-    /// One for each core that this process may use.
-    pub fn count() -> usize {
-        std::thread::available_parallelism().map_or(1, usize::from)
-    }
-
-    /// As many as are wanted; none where everything is served by the runtime that accepts.
-    pub fn of(threads: Threads) -> io::Result<Self> {
-        match threads {
-            Threads::PerCore => Self::start(),
-            Threads::Shared => Ok(Self { workers: Vec::new() }),
-        }
-    }
-
-    pub fn start() -> io::Result<Self> {
-        let workers = (0..Self::count()).map(Worker::start).collect::<io::Result<_>>()?;
+    /// None where everything is to be served by the runtime that accepts.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
         Ok(Self { workers })
     }
 

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http_api::patient;
 
+const LANES: usize = 3;
+
 /// Asks on a connection that is kept, and returns the body's one byte.
 async fn lane_of(stream: &mut TcpStream) -> u8 {
     stream.write_all(b"GET /lane HTTP/1.1\r\n\r\n").await.unwrap();
@@ -28,7 +30,7 @@ async fn lane_of(stream: &mut TcpStream) -> u8 {
 
 #[tokio::test]
 async fn a_connection_goes_where_there_are_fewest_and_stays_there() {
-    let (workers, next) = (Workers::start().unwrap(), AtomicUsize::new(0));
+    let (workers, next) = (Workers::start(LANES).unwrap(), AtomicUsize::new(0));
     let lanes = Lanes::on(&workers, || {
         let lane = char::from(b'A' + next.fetch_add(1, Ordering::Relaxed) as u8).to_string();
         Plane::Control(Router::new().route("/lane", get(move || async move { lane })))
@@ -42,12 +44,12 @@ async fn a_connection_goes_where_there_are_fewest_and_stays_there() {
     let task = tokio::spawn(edge::run(listener, lanes, probes, Metrics::new(), patient(), stop.clone()));
 
     let mut kept = Vec::new();
-    for _ in 0..3 * Workers::count() {
+    for _ in 0..3 * LANES {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let lane = lane_of(&mut stream).await;
         kept.push((stream, lane));
     }
-    for lane in (b'A'..).take(Workers::count()) {
+    for lane in (b'A'..).take(LANES) {
         assert_eq!(kept.iter().filter(|(_, of)| *of == lane).count(), 3, "lane {}", char::from(lane));
     }
     for (stream, lane) in &mut kept {

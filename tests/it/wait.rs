@@ -25,6 +25,8 @@ use crate::support::stack::{series, until_series};
 use crate::support::{Hookcache, Redis, Reply, TempDir, eventually, http_get, http_post, http_send};
 
 /// Longer than a test waits for anything: whoever is answered by it alone is not answered in time.
+/// Threads that serve.
+const LANES: usize = 2;
 const LONG: &str = "wait=60";
 /// Reads of the store so far.
 const READS: &str = r#"hookcache_store_seconds_count{call="read"}"#;
@@ -55,7 +57,7 @@ impl Stage {
         let memory = Some(l1::Options { bytes_max: 1 << 20, stale_max: Duration::from_secs(1) });
         let serve =
             Serve::new(Reader::Embedded(reader), memory, auth, Duration::ZERO, Clock::system(), metrics.clone());
-        let workers = Workers::start().unwrap();
+        let workers = Workers::start(LANES).unwrap();
         let plane = || {
             Plane::Data(Box::new(Data {
                 ingest: None,
@@ -335,8 +337,8 @@ async fn a_client_that_takes_its_answer_byte_by_byte_holds_up_no_other() {
     for _ in 0..8 {
         answer.push(slow.read_u8().await.unwrap());
         // On each thread, as a new connection goes where there are fewest.
-        let others = (0..2 * Workers::count())
-            .map(|_| raw(stage.address, b"GET /v1/keys/absent HTTP/1.1\r\nconnection: close\r\n\r\n"));
+        let others =
+            (0..2 * LANES).map(|_| raw(stage.address, b"GET /v1/keys/absent HTTP/1.1\r\nconnection: close\r\n\r\n"));
         let answers = futures_util::future::join_all(others).await;
         assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 404 ")), "{answers:?}");
     }
