@@ -234,7 +234,7 @@ fn the_function_is_fed_as_its_code_expects() {
     assert_eq!(*property(&resources, "Function.Runtime"), "provided.al2023");
     let build = std::fs::read_to_string(repository().join("lambda/build")).expect("what makes the zip");
     assert_eq!(*property(&resources, "Function.Code"), "../../target/lambda/bootstrap.zip");
-    let makes_it = ["out=$root/target/lambda\n", "build hookcache-lambda bootstrap.zip\n"];
+    let makes_it = ["out=$root/target/lambda\n", "build hookcache-lambda bootstrap.zip "];
     assert!(makes_it.iter().all(|line| build.contains(line)), "{build}");
     assert_eq!(*property(&resources, "Function.Architectures"), json!(["arm64"]));
     assert_eq!(*property(&resources, "GetTask.RuntimePlatform.CpuArchitecture"), "ARM64");
@@ -277,7 +277,7 @@ fn webhooks_have_an_api_of_their_own_where_it_is_asked_for() {
     assert!(property(&resources, "WebhooksFunction.Timeout").as_u64().unwrap() < 30);
     assert_eq!(*property(&resources, "WebhooksFunction.Code"), "../../target/lambda/webhooks.zip");
     let build = std::fs::read_to_string(repository().join("lambda/build")).expect("what makes the zip");
-    assert!(build.contains("build hookcache-webhooks webhooks.zip\n"), "{build}");
+    assert!(build.contains("build hookcache-webhooks webhooks.zip "), "{build}");
     let variables = property(&resources, "WebhooksFunction.Environment.Variables").as_object().unwrap();
     assert!(!variables.contains_key("HOOKCACHE_STORE__URL"), "it has no business with the store");
 }
