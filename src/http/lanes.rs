@@ -20,7 +20,7 @@ use super::Plane;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// On threads of their own, a runtime each: one less than there are cores, and one at least. The kernel's part of a
-    /// get, the store and whatever else runs beside it need the other core, and a few threads that are busy sleep and wake
+    /// get, the store and whatever else runs beside it need the core that is left, and a few threads that are busy sleep and wake
     /// less often than many that are not.
     Auto,
     /// On one for each core.
